@@ -1,0 +1,250 @@
+//! From a document to a policy: everything is checked once, here.
+
+mod api;
+mod quantity;
+mod route;
+mod threat;
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use crate::bucket::Bucket;
+use crate::error::ConfigError;
+use crate::name::Name;
+use crate::node::Node;
+use crate::path;
+use crate::policy::{Pause, Policy, Probes, Rules};
+use crate::reader::{At, Errors, Map};
+use crate::record::{Rule, RuleKind};
+
+/// Compiles a document whose maps are sorted
+///
+/// # Errors
+///
+/// Everything that is wrong, sorted by path.
+pub(crate) fn compile(document: &Node, namespace: &str) -> Result<Policy, Vec<ConfigError>> {
+    let mut errors = Errors::default();
+    let policy = read(document, namespace, &mut errors);
+    match policy {
+        Some(policy) if errors.is_empty() => Ok(policy),
+        _ => Err(errors.sorted()),
+    }
+}
+
+const DEFAULT_MAX_ACCOUNTS: u64 = 100_000;
+
+fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy> {
+    let mut map = At {
+        node: document,
+        path: String::new(),
+    }
+    .map(errors)?;
+    if let Some(version) = map.require("version", errors) {
+        version.integer(1..=1, errors);
+    }
+    let revision = map
+        .take("revision")
+        .and_then(|revision| name(&revision, errors));
+    let pause = map
+        .take("pause")
+        .and_then(|pause| pause.word(PAUSES, errors))
+        .unwrap_or(Pause::Headers);
+    let max_accounts = map
+        .take("max_accounts")
+        .and_then(|max| max.integer(1..=10_000_000, errors));
+    let probes = map
+        .take("probes")
+        .map(|probes| read_probes(&probes, errors))
+        .unwrap_or_default();
+    let denied_clients = map
+        .take("clients")
+        .map(|clients| read_clients(&clients, errors))
+        .unwrap_or_default();
+    let revoked = map
+        .take("revoked")
+        .map(|revoked| read_revoked(&revoked, errors))
+        .unwrap_or_default();
+    let unauthenticated = map
+        .take("unauthenticated")
+        .map_or_else(default_unauthenticated, |rule| {
+            read_unauthenticated(&rule, errors)
+        });
+    let indicators = map
+        .take("threat")
+        .map(|threat| threat::read(&threat, errors))
+        .unwrap_or_default();
+    let mut apis = Vec::new();
+    let mut hosts = HashMap::new();
+    let context = api::Context {
+        namespace,
+        revoked: &revoked,
+        pause,
+    };
+    for (key, at) in map
+        .require("apis", errors)
+        .and_then(|apis| apis.map(errors))
+        .into_iter()
+        .flat_map(Map::entries)
+    {
+        let Some((api, api_hosts)) = api::read(key, &at, &context, errors) else {
+            continue;
+        };
+        for (host, path) in api_hosts {
+            if hosts.insert(host, apis.len()).is_some() {
+                errors.push(&path, "another API has this host");
+            }
+        }
+        apis.push(api);
+    }
+    if apis.is_empty() && errors.is_empty() {
+        errors.push("apis", "must name at least one API");
+    }
+    map.finish(errors);
+    Some(Policy {
+        namespace: namespace.into(),
+        revision: revision.map_or_else(|| digest_of(document), |revision| revision.as_str().into()),
+        pause,
+        max_accounts: max_accounts.unwrap_or(DEFAULT_MAX_ACCOUNTS),
+        probes,
+        denied_clients,
+        unauthenticated: unauthenticated?,
+        apis,
+        hosts,
+        indicators,
+        rules: Rules {
+            clients: Rule::new(RuleKind::Clients, "clients.deny"),
+            exempt: Rule::new(RuleKind::Probes, "probes.exempt"),
+            guard: Rule::new(RuleKind::Builtin, "builtin.guard"),
+            hosts: Rule::new(RuleKind::Builtin, "builtin.hosts"),
+            ready: Rule::new(RuleKind::Probes, "probes.ready"),
+            store: Rule::new(RuleKind::Builtin, "builtin.store"),
+            unauthenticated: Rule::new(RuleKind::Unauthenticated, "unauthenticated"),
+        },
+    })
+}
+
+const PAUSES: &[(&str, Pause)] = &[("body", Pause::Body), ("headers", Pause::Headers)];
+
+/// A name, or an error
+fn name(at: &At<'_>, errors: &mut Errors) -> Option<Name> {
+    let text = at.string(errors)?;
+    Name::parse(text)
+        .map_err(|error| errors.push(&at.path, error))
+        .ok()
+}
+
+/// A key of a map that is a name, or an error
+fn key_name(key: &str, at: &At<'_>, errors: &mut Errors) -> Option<Name> {
+    Name::parse(key)
+        .map_err(|error| errors.push(&at.path, error))
+        .ok()
+}
+
+/// The revision of a policy that names none: the same for every form of the same document
+fn digest_of(document: &Node) -> Box<str> {
+    let text = serde_json::to_vec(document).unwrap_or_default();
+    let [a, b, c, d, e, f, ..]: [u8; 32] = Sha256::digest(&text).into();
+    format!("sha256:{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}").into()
+}
+
+fn read_probes(at: &At<'_>, errors: &mut Errors) -> Probes {
+    let mut probes = Probes::default();
+    let Some(mut map) = at.map(errors) else {
+        return probes;
+    };
+    if let Some(at) = map.take("ready")
+        && let Some(path) = at.string(errors)
+    {
+        check_path(path, &at, errors);
+        probes.ready = Some(path.into());
+    }
+    for at in map
+        .take("exempt")
+        .and_then(|exempt| exempt.strings(errors))
+        .unwrap_or_default()
+    {
+        let Some((method, path)) = at.string(errors).and_then(|text| text.split_once(' ')) else {
+            errors.push(
+                &at.path,
+                "must be a method and a path, such as `GET /healthz`",
+            );
+            continue;
+        };
+        check_path(path, &at, errors);
+        if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            errors.push(&at.path, "the method must be written in capitals");
+        }
+        probes.exempt.push((method.into(), path.into()));
+    }
+    map.finish(errors);
+    probes
+}
+
+fn check_path(text: &str, at: &At<'_>, errors: &mut Errors) {
+    let checked = path::check(text.as_bytes());
+    if checked.is_none_or(|path| path.encoded != 0 || path.query.is_some()) {
+        errors.push(&at.path, "must be a plain absolute path without a query");
+    }
+}
+
+fn read_clients(at: &At<'_>, errors: &mut Errors) -> Vec<IpNet> {
+    let mut denied = Vec::new();
+    let Some(mut map) = at.map(errors) else {
+        return denied;
+    };
+    for at in map
+        .require("deny", errors)
+        .and_then(|deny| deny.strings(errors))
+        .unwrap_or_default()
+    {
+        match at.string(errors).map(str::parse::<IpNet>) {
+            Some(Ok(network)) if network.trunc() == network => denied.push(network),
+            Some(_) => errors.push(
+                &at.path,
+                "must be a network such as 203.0.113.0/24, without bits behind its prefix",
+            ),
+            None => {}
+        }
+    }
+    map.finish(errors);
+    denied
+}
+
+fn read_revoked<'n>(at: &At<'n>, errors: &mut Errors) -> BTreeSet<&'n str> {
+    let ids = at.strings(errors).unwrap_or_default();
+    ids.iter()
+        .filter_map(|at| name(at, errors).and_then(|_| at.string(errors)))
+        .collect()
+}
+
+/// 60 a minute, by client
+fn default_unauthenticated() -> Option<Bucket> {
+    Bucket::new(60, 60_000_000_000, 60)
+}
+
+fn read_unauthenticated(at: &At<'_>, errors: &mut Errors) -> Option<Bucket> {
+    let mut map = at.map(errors)?;
+    let bucket = quantity::read_bucket(&mut map, errors);
+    if let Some(per) = map.take("per") {
+        per.word(&[("client", ())], errors);
+    }
+    let path = map.path.clone();
+    map.finish(errors);
+    match bucket? {
+        Some(bucket) => Some(bucket),
+        None => {
+            errors.push(
+                &path,
+                "callers without a key can't be unlimited: write a rate",
+            );
+            None
+        }
+    }
+}

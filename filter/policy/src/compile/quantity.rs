@@ -1,0 +1,135 @@
+//! Rates, sizes and spans of time as people write them.
+
+use alloc::format;
+use alloc::string::String;
+
+use crate::bucket::Bucket;
+use crate::reader::{At, Errors, Map};
+
+/// Reads `rate` and `burst` of a map; `Some(None)` is unlimited
+pub(super) fn read_bucket(map: &mut Map<'_>, errors: &mut Errors) -> Option<Option<Bucket>> {
+    let rate = map.require("rate", errors);
+    let burst = map.take("burst");
+    let rate = rate?;
+    let text = rate.string(errors)?;
+    if text == "unlimited" {
+        if let Some(burst) = burst {
+            errors.push(&burst.path, "an unlimited rate has no burst");
+        }
+        return Some(None);
+    }
+    let (count, window) = parse_rate(text)
+        .map_err(|error| errors.push(&rate.path, error))
+        .ok()?;
+    let burst = match &burst {
+        Some(burst) => burst.integer(1..=1_000_000_000, errors)?,
+        None => count,
+    };
+    let bucket = Bucket::new(count, window, burst);
+    if bucket.is_none() {
+        errors.push(
+            &rate.path,
+            "can't be kept: a bucket must fill within ten years, at most one cell a nanosecond",
+        );
+    }
+    bucket.map(Some)
+}
+
+/// Parses `1000/min` or `5/60s`: a count, and a window in nanoseconds
+fn parse_rate(text: &str) -> Result<(u64, u64), String> {
+    let help = || {
+        format!(
+            "`{}` is not a rate: write `1000/min`, `5/60s` or `unlimited`",
+            text.escape_debug()
+        )
+    };
+    let (count, window) = text.split_once('/').ok_or_else(help)?;
+    let count = number(count).ok_or_else(help)?;
+    let unit_at = window
+        .find(|c: char| !c.is_ascii_digit())
+        .ok_or_else(help)?;
+    let (units, unit) = window.split_at_checked(unit_at).ok_or_else(help)?;
+    let units = if units.is_empty() {
+        Some(1)
+    } else {
+        number(units)
+    };
+    let window = units
+        .zip(seconds_of(unit))
+        .and_then(|(units, seconds)| units.checked_mul(seconds)?.checked_mul(1_000_000_000));
+    match window {
+        Some(window) if count > 0 && window > 0 => Ok((count, window)),
+        _ => Err(help()),
+    }
+}
+
+fn seconds_of(unit: &str) -> Option<u64> {
+    match unit {
+        "s" => Some(1),
+        "min" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(86_400),
+        _ => None,
+    }
+}
+
+/// A number without sign and leading zero
+fn number(text: &str) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+    if plain { text.parse().ok() } else { None }
+}
+
+/// Reads a size in bytes: `64KiB`, `1MiB` or a number
+pub(super) fn read_size(at: &At<'_>, max: u64, errors: &mut Errors) -> Option<u64> {
+    let text = match at.node {
+        crate::node::Node::Number(_) => return at.integer(1..=max, errors),
+        _ => at.string(errors)?,
+    };
+    let (digits, unit) = match (text.strip_suffix("KiB"), text.strip_suffix("MiB")) {
+        (Some(digits), _) => (digits, 1024),
+        (_, Some(digits)) => (digits, 1024 * 1024),
+        _ => (text, 1),
+    };
+    let size = number(digits)
+        .and_then(|size: u64| size.checked_mul(unit))
+        .filter(|size| (1..=max).contains(size));
+    if size.is_none() {
+        errors.push(
+            &at.path,
+            format!("must be a size of up to {max} bytes, such as 64KiB or 1MiB"),
+        );
+    }
+    size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        let check = |text, expected| assert_eq!(parse_rate(text).ok(), expected, "{text}");
+        check("1000/min", Some((1000, 60_000_000_000)));
+        check("5/60s", Some((5, 60_000_000_000)));
+        check("1/d", Some((1, 86_400_000_000_000)));
+        check("7/2h", Some((7, 7_200_000_000_000)));
+        for text in [
+            "",
+            "5",
+            "5/",
+            "/min",
+            "0/min",
+            "-1/min",
+            "+1/min",
+            "1.5/s",
+            "5/0s",
+            "5/m",
+            "5/minute",
+            "05/s",
+            "5 / s",
+            "5/99999999999999d",
+        ] {
+            check(text, None);
+        }
+    }
+}

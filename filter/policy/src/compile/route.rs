@@ -1,0 +1,360 @@
+//! Reading one of an API's `routes`.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::api::Scopes;
+use super::{key_name, quantity};
+use crate::name::Name;
+use crate::node::Node;
+use crate::policy::Pause;
+use crate::reader::{At, Errors, Map};
+use crate::record::{Rule, RuleKind};
+use crate::route::{
+    Access, BodyRule, Class, Classes, Field, FieldKind, OnUnknown, Route, VerdictRule,
+};
+
+const DEFAULT_MAX_BODY: u64 = 64 * 1024;
+const LARGEST_MAX_BODY: u64 = 1024 * 1024;
+
+/// Reads a route; returns it with its templates, unparsed
+pub(super) fn read<'n>(
+    key: &str,
+    at: &At<'n>,
+    api: &Name,
+    scopes: &mut Scopes,
+    pause: Pause,
+    errors: &mut Errors,
+) -> Option<(Route, Vec<At<'n>>)> {
+    let route_name = key_name(key, at, errors);
+    let mut map = at.map(errors)?;
+    let templates = map
+        .require("match", errors)
+        .and_then(|at| at.strings(errors));
+    let (bits, scope_names) = read_scopes(&mut map, scopes, errors);
+    let (access, spends_tier) = read_access(&mut map, errors);
+    let upgrades = map
+        .take("upgrade")
+        .and_then(|at| at.strings(errors))
+        .unwrap_or_default();
+    let upgrades: Vec<_> = upgrades
+        .iter()
+        .filter_map(|at| upgrade(at, errors))
+        .collect();
+    let body = read_body(&mut map, pause, errors);
+    if matches!(access, Access::Public { .. }) && (bits != 0 || body.is_some()) {
+        errors.push(
+            &at.path,
+            "a public route has no key: it takes no scope, class, fields or verdict",
+        );
+    }
+    if body.is_some() && !upgrades.is_empty() {
+        errors.push(
+            &at.path,
+            "a route can't both read the body and allow an upgrade",
+        );
+    }
+    map.finish(errors);
+    let route = Route {
+        api: api.clone(),
+        name: route_name?,
+        rule: Rule::new(RuleKind::Route, &at.path),
+        access,
+        scopes: bits,
+        scope_names,
+        scope_rule: Rule::new(RuleKind::Scope, &format!("{}.scope", at.path)),
+        spends_tier,
+        upgrades,
+        upgrade_rule: Rule::new(RuleKind::Upgrade, &format!("{}.upgrade", at.path)),
+        body,
+    };
+    Some((route, templates?))
+}
+
+fn read_scopes(map: &mut Map<'_>, scopes: &mut Scopes, errors: &mut Errors) -> (u64, String) {
+    let list = map
+        .take("scope")
+        .and_then(|scope| scope.strings(errors))
+        .unwrap_or_default();
+    let mut bits = 0;
+    let mut names = Vec::new();
+    for at in &list {
+        bits |= scopes.bit(at, errors);
+        names.extend(at.string(errors));
+    }
+    (bits, names.join(" "))
+}
+
+/// What a route spends
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Limit {
+    Tier,
+    Unauthenticated,
+}
+
+/// Reads `auth` and `limits`; a door is opened only by words that say so
+fn read_access(map: &mut Map<'_>, errors: &mut Errors) -> (Access, bool) {
+    let path = map.path.clone();
+    let auth = map
+        .take("auth")
+        .and_then(|auth| auth.word(&[("key", true), ("none", false)], errors));
+    let limits = map.take("limits").and_then(|at| {
+        let words = &[
+            ("tier", Limit::Tier),
+            ("unauthenticated", Limit::Unauthenticated),
+        ];
+        let list = at.list(errors)?;
+        let limits: Vec<_> = list
+            .iter()
+            .filter_map(|at| at.word(words, errors))
+            .collect();
+        Some((limits, at))
+    });
+    if auth.unwrap_or(true) {
+        let Some((limits, at)) = limits else {
+            return (Access::Key, true);
+        };
+        if limits.contains(&Limit::Unauthenticated) {
+            errors.push(
+                &at.path,
+                "a route that needs a key spends its tier: write [tier] or []",
+            );
+        }
+        return (Access::Key, limits.contains(&Limit::Tier));
+    }
+    let Some((limits, at)) = limits else {
+        errors.push(
+            &path,
+            "a public route must say what it spends: limits: [unauthenticated], or [] for nothing",
+        );
+        return (Access::Public { charged: true }, false);
+    };
+    if limits.contains(&Limit::Tier) {
+        errors.push(
+            &at.path,
+            "a public route has no tier: write [unauthenticated] or []",
+        );
+    }
+    (
+        Access::Public {
+            charged: !limits.is_empty(),
+        },
+        false,
+    )
+}
+
+fn upgrade(at: &At<'_>, errors: &mut Errors) -> Option<String> {
+    let text = at.string(errors)?;
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    if text.is_empty() || !text.bytes().all(good) {
+        errors.push(&at.path, "must be a protocol such as websocket");
+        return None;
+    }
+    Some(text.to_ascii_lowercase())
+}
+
+fn read_body(map: &mut Map<'_>, pause: Pause, errors: &mut Errors) -> Option<BodyRule> {
+    let path = map.path.clone();
+    let size = map.take("body").map(|at| read_max(&at, errors));
+    let fields = map.take("fields").map(|at| read_fields(&at, errors));
+    let classes = map.take("class").map(|at| read_classes(&at, errors));
+    let verdict = map.take("verdict").map(|at| {
+        let classes = classes
+            .iter()
+            .flatten()
+            .flat_map(|classes| &classes.classes);
+        read_verdict(&at, &classes.collect::<Vec<_>>(), errors)
+    });
+    let annotate = map.take("annotate");
+    let annotates = annotate
+        .as_ref()
+        .and_then(|at| at.word(&[("headers", true), ("none", false)], errors));
+    if fields.is_none() && classes.is_none() && verdict.is_none() {
+        if size.is_some() {
+            errors.push(
+                &format!("{path}.body"),
+                "nothing reads the body: write fields, class or verdict",
+            );
+        }
+        if let Some(annotate) = annotate {
+            errors.push(
+                &annotate.path,
+                "there is nothing to annotate: write class or verdict",
+            );
+        }
+        return None;
+    }
+    let annotating = classes.is_some() || verdict.is_some();
+    let annotates = annotates.unwrap_or(annotating);
+    if annotates && pause == Pause::Body {
+        let message =
+            "with `pause: body` the headers are gone before the body is read: write annotate: none";
+        errors.push(&path, message);
+    }
+    let fields = fields.unwrap_or_default();
+    let verdict = verdict.flatten();
+    if let Some(verdict) = &verdict {
+        let is_target = |field: &Field| {
+            field.name == verdict.field && field.kind == FieldKind::String && field.required
+        };
+        if !fields.iter().any(is_target) {
+            let message = format!(
+                "fields.{} must be declared as {{type: string, required: true}}",
+                verdict.field
+            );
+            errors.push(&verdict.rule.path, message);
+        }
+    }
+    Some(BodyRule {
+        max: size
+            .flatten()
+            .and_then(|size| usize::try_from(size).ok())
+            .unwrap_or(DEFAULT_MAX_BODY as usize),
+        rule: Rule::new(RuleKind::Body, &format!("{path}.body")),
+        fields,
+        classes: classes.flatten(),
+        verdict,
+        annotates,
+    })
+}
+
+fn read_max(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
+    let mut map = at.map(errors)?;
+    let max = map
+        .require("max", errors)
+        .and_then(|max| quantity::read_size(&max, LARGEST_MAX_BODY, errors));
+    if let Some(larger) = map.take("larger") {
+        larger.word(&[("refuse", ())], errors);
+    }
+    map.finish(errors);
+    max
+}
+
+fn read_fields(at: &At<'_>, errors: &mut Errors) -> Vec<Field> {
+    let entries = at.map(errors).into_iter().flat_map(Map::entries);
+    entries
+        .filter_map(|(name, at)| read_field(name, &at, errors))
+        .collect()
+}
+
+fn read_field(name: &str, at: &At<'_>, errors: &mut Errors) -> Option<Field> {
+    let mut map = at.map(errors)?;
+    let kinds = &[("object", FieldKind::Object), ("string", FieldKind::String)];
+    let kind = map
+        .require("type", errors)
+        .and_then(|kind| kind.word(kinds, errors));
+    let required = map
+        .take("required")
+        .and_then(|required| required.bool(errors))
+        .unwrap_or(false);
+    let max_length = map
+        .take("max_length")
+        .and_then(|max| max.integer(1..=LARGEST_MAX_BODY, errors));
+    if max_length.is_some() && kind == Some(FieldKind::Object) {
+        errors.push(
+            &format!("{}.max_length", at.path),
+            "only a string has a length",
+        );
+    }
+    map.finish(errors);
+    Some(Field {
+        name: name.into(),
+        kind: kind?,
+        required,
+        max_length: max_length.and_then(|max| usize::try_from(max).ok()),
+        rule: Rule::new(RuleKind::Field, &at.path),
+    })
+}
+
+/// The name behind `body.`
+fn body_field(at: &At<'_>, errors: &mut Errors) -> Option<String> {
+    let name = at
+        .string(errors)?
+        .strip_prefix("body.")
+        .filter(|name| !name.is_empty());
+    if name.is_none() {
+        errors.push(
+            &at.path,
+            "must name a field of the body, such as body.target",
+        );
+    }
+    name.map(Into::into)
+}
+
+fn read_classes(at: &At<'_>, errors: &mut Errors) -> Option<Classes> {
+    let mut map = at.map(errors)?;
+    let field = map
+        .require("from", errors)
+        .and_then(|from| body_field(&from, errors));
+    let mut classes = Vec::new();
+    let costs = map
+        .require("costs", errors)
+        .and_then(|costs| costs.map(errors));
+    for (key, at) in costs.into_iter().flat_map(Map::entries) {
+        let name = key_name(key, &at, errors);
+        let cost = at.integer(1..=1_000_000, errors);
+        classes.extend(name.zip(cost).map(|(name, cost)| Class {
+            name: name.as_str().into(),
+            cost,
+        }));
+    }
+    let absent = map.require("absent", errors).and_then(|at| {
+        let text = at.string(errors)?;
+        let class = classes.iter().find(|class| *class.name == *text).cloned();
+        if class.is_none() {
+            errors.push(&at.path, "must be one of the classes under costs");
+        }
+        class
+    });
+    map.finish(errors);
+    let rule = Rule::new(RuleKind::Field, &format!("{}.from", at.path));
+    Some(Classes {
+        field: field?,
+        absent: absent?,
+        classes,
+        rule,
+    })
+}
+
+fn read_verdict(at: &At<'_>, classes: &[&Class], errors: &mut Errors) -> Option<VerdictRule> {
+    let mut map = at.map(errors)?;
+    let field = map
+        .require("of", errors)
+        .and_then(|of| body_field(&of, errors));
+    let mut when = Vec::new();
+    for at in map
+        .take("when")
+        .and_then(|when| when.strings(errors))
+        .unwrap_or_default()
+    {
+        let class = classes
+            .iter()
+            .find(|class| matches!(at.node, Node::String(name) if **name == *class.name));
+        match class {
+            Some(class) => when.push(alloc::rc::Rc::clone(&class.name)),
+            None => {
+                let known: Vec<_> = classes.iter().map(|class| class.name.to_string()).collect();
+                errors.push(
+                    &at.path,
+                    format!("there is no such class; there are: {}", known.join(", ")),
+                );
+            }
+        }
+    }
+    let words = &[
+        ("answer", OnUnknown::Answer),
+        ("forward", OnUnknown::Forward),
+    ];
+    let on_unknown = map
+        .take("on_unknown")
+        .and_then(|at| at.word(words, errors))
+        .unwrap_or(OnUnknown::Answer);
+    map.finish(errors);
+    Some(VerdictRule {
+        field: field?,
+        when,
+        on_unknown,
+        rule: Rule::new(RuleKind::Verdict, &at.path),
+    })
+}

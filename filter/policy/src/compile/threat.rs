@@ -1,0 +1,69 @@
+//! Reading `threat`.
+
+use crate::indicator::{Category, Indicators, List};
+use crate::node::Node;
+use crate::reader::{At, Errors};
+
+/// Most indicators that a policy may list itself
+const MAX_INDICATORS: usize = 10_000;
+
+pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Indicators {
+    let mut indicators = Indicators::default();
+    let Some(mut map) = at.map(errors) else {
+        return indicators;
+    };
+    if let Some(mut lists) = map
+        .require("indicators", errors)
+        .and_then(|lists| lists.map(errors))
+    {
+        let mut count = 0usize;
+        for (name, list) in [
+            ("domains", List::Domains),
+            ("hashes", List::Hashes),
+            ("networks", List::Networks),
+            ("urls", List::Urls),
+        ] {
+            for at in lists
+                .take(name)
+                .and_then(|list| list.list(errors))
+                .unwrap_or_default()
+            {
+                count = count.saturating_add(1);
+                read_indicator(list, &at, &mut indicators, errors);
+            }
+        }
+        if count > MAX_INDICATORS {
+            errors.push(
+                &lists.path,
+                "a policy lists at most 10000 indicators itself",
+            );
+        }
+        lists.finish(errors);
+    }
+    map.finish(errors);
+    indicators
+}
+
+/// An indicator is a string, or a value with its category.
+fn read_indicator(list: List, at: &At<'_>, indicators: &mut Indicators, errors: &mut Errors) {
+    let (value, category) = match at.node {
+        Node::Map(_) => {
+            let Some(mut map) = at.map(errors) else {
+                return;
+            };
+            let value = map.require("value", errors);
+            let category = map
+                .take("category")
+                .and_then(|at| at.word(Category::WORDS, errors));
+            map.finish(errors);
+            (value, category)
+        }
+        _ => (Some(at.clone()), None),
+    };
+    let Some((text, at)) = value.and_then(|at| at.string(errors).map(|text| (text, at))) else {
+        return;
+    };
+    if let Err(error) = indicators.insert(list, text, category.unwrap_or(Category::Other)) {
+        errors.push(&at.path, error);
+    }
+}

@@ -1,0 +1,54 @@
+//! The identity of one decision.
+
+use core::fmt;
+
+/// The id of one decision, written as a ULID: 26 characters of Crockford's base 32
+///
+/// The shell makes it of 48 bits of Unix time in milliseconds and 80 random bits
+/// (<https://github.com/ulid/spec>), so that ids sort by time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DecisionId([u8; 26]);
+
+impl DecisionId {
+    /// The id as text
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        core::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl From<u128> for DecisionId {
+    fn from(value: u128) -> Self {
+        const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        let mut rest = value;
+        let mut text = [b'0'; 26];
+        for place in text.iter_mut().rev() {
+            let digit = usize::try_from(rest & 31).unwrap_or_default();
+            *place = ALPHABET.get(digit).copied().unwrap_or(b'0');
+            rest >>= 5;
+        }
+        Self(text)
+    }
+}
+
+impl fmt::Display for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn is_a_ulid() {
+        let id = |value: u128| DecisionId::from(value);
+        assert_eq!(id(0).as_str(), "00000000000000000000000000");
+        assert_eq!(id(u128::MAX).as_str(), "7ZZZZZZZZZZZZZZZZZZZZZZZZZ");
+        assert_eq!(
+            id(1_469_922_850_259 << 80).as_str(),
+            "01ARZ3NDEK0000000000000000"
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! Keys, known by their digests only.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use hashbrown::HashTable;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::account::AccountKey;
+use crate::name::Name;
+use crate::path::hex;
+use crate::policy::Tier;
+use crate::reason::Reason;
+use crate::record::Rule;
+
+/// A key of an API
+#[derive(Debug)]
+pub(crate) struct Key {
+    pub(crate) id: Name,
+    pub(crate) principal: Name,
+    pub(crate) tier: Rc<Tier>,
+    pub(crate) account: AccountKey,
+    /// One bit a scope of the API
+    pub(crate) scopes: u64,
+    /// Seconds since the Unix epoch: valid from here
+    pub(crate) not_before: Option<u64>,
+    /// Seconds since the Unix epoch: not valid from here
+    pub(crate) expires: Option<u64>,
+    pub(crate) state: KeyState,
+    pub(crate) rule: Rc<Rule>,
+}
+
+/// What the policy says of a key, whatever the time
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum KeyState {
+    Active,
+    Disabled,
+    Revoked,
+}
+
+/// 2026-01-01T00:00:00Z: a wall clock that shows less can't be right
+const EARLIEST_NOW: u64 = 1_767_225_600;
+
+impl Key {
+    /// # Errors
+    ///
+    /// Why the key is not good at `wall` nanoseconds since the Unix epoch. A clock that can't be
+    /// right makes no key valid that has an end.
+    pub(crate) fn check(&self, wall: u64) -> Result<(), Reason> {
+        match self.state {
+            KeyState::Active => {}
+            KeyState::Disabled => return Err(Reason::KeyDisabled),
+            KeyState::Revoked => return Err(Reason::KeyRevoked),
+        }
+        let now = wall.checked_div(1_000_000_000).unwrap_or_default();
+        if self
+            .expires
+            .is_some_and(|expires| now >= expires || now < EARLIEST_NOW)
+        {
+            return Err(Reason::KeyExpired);
+        }
+        if self.not_before.is_some_and(|not_before| now < not_before) {
+            return Err(Reason::KeyNotYetValid);
+        }
+        Ok(())
+    }
+}
+
+/// The SHA-256 digest of a key, the only form in which keys are kept
+#[derive(Clone, Copy)]
+pub(crate) struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    pub(crate) fn of(secret: &[u8]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
+    /// Parses 64 hexadecimal digits
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (pairs, []) = text.as_bytes().as_chunks::<2>() else {
+            return None;
+        };
+        let mut digest = [0; 32];
+        if pairs.len() != digest.len() {
+            return None;
+        }
+        for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+            *byte = hex(*high)?.checked_mul(16)?.checked_add(hex(*low)?)?;
+        }
+        Some(Self(digest))
+    }
+
+    /// A digest is evenly distributed, and a caller can't choose it: its first bytes are a hash.
+    fn hash(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+/// The keys of one API
+#[derive(Default)]
+pub(crate) struct KeyRing(HashTable<(KeyDigest, Rc<Key>)>);
+
+impl KeyRing {
+    /// # Errors
+    ///
+    /// The id of the key that has this digest already.
+    pub(crate) fn insert(&mut self, digest: KeyDigest, key: Key) -> Result<(), Name> {
+        if let Some(other) = self.get(&digest) {
+            return Err(other.id.clone());
+        }
+        self.0
+            .insert_unique(digest.hash(), (digest, Rc::new(key)), |(digest, _)| {
+                digest.hash()
+            });
+        Ok(())
+    }
+
+    /// Looks a key up by digest, compared in constant time
+    pub(crate) fn get(&self, digest: &KeyDigest) -> Option<&Rc<Key>> {
+        let same = |other: &(KeyDigest, Rc<Key>)| bool::from(other.0.0.ct_eq(&digest.0));
+        self.0.find(digest.hash(), same).map(|(_, key)| key)
+    }
+}
+
+impl core::fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let ids: Vec<String> = self
+            .0
+            .iter()
+            .map(|(_, key)| key.id.as_str().into())
+            .collect();
+        f.debug_tuple("KeyRing").field(&ids).finish()
+    }
+}

@@ -1,0 +1,97 @@
+//! The policy decision point of Portcullis: facts and a time in, one decision out.
+//!
+//! This crate does no I/O, reads no clock, draws no random number and writes no log. A shell
+//! (the proxy-wasm filter, a test, a command line) obtains facts, calls the [`Engine`], and
+//! carries out what the returned [`Step`] says. The crate is `no_std`, so the compiler guards
+//! that boundary.
+//!
+//! ```
+//! use portcullis_policy::{
+//!     Decision, Engine, MapStore, Moment, Policy, Reason, Request, Settings, Step,
+//! };
+//! use std::rc::Rc;
+//!
+//! let policy = br#"{
+//!   "version": 1,
+//!   "apis": { "shop": {
+//!     "hosts": ["shop.example"],
+//!     "keys": [{ "id": "k1", "principal": "acme", "tier": "basic",
+//!       "sha256": "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b" }],
+//!     "tiers": { "basic": { "rate": "10/min" } },
+//!     "routes": { "list": { "match": "GET /items" } }
+//!   } }
+//! }"#;
+//! let policy = Rc::new(Policy::parse(policy, "main").expect("a valid policy"));
+//! let mut engine = Engine::new(Settings { seed: [7; 16], born: 0 });
+//! let mut store = MapStore::default();
+//!
+//! let request = Request {
+//!     headers: &[
+//!         (b":method", b"GET"),
+//!         (b":path", b"/items"),
+//!         (b":authority", b"shop.example"),
+//!         (b"authorization", b"Bearer secret"),
+//!     ],
+//!     client: None,
+//!     end_of_stream: true,
+//! };
+//! let now = Moment { monotonic: 1_000_000_000, wall: 1_800_000_000_000_000_000, decision: 42 };
+//! let Step::Decided(outcome) = engine.on_headers(&policy, &request, now, &mut store) else {
+//!     panic!("a known key on a route without a body is decided at once");
+//! };
+//! assert_eq!(outcome.record.reason, Reason::Allowed);
+//! assert!(matches!(outcome.decision, Decision::Forward(_)));
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod account;
+mod body;
+mod bucket;
+mod civil;
+mod client;
+mod compile;
+mod credential;
+mod engine;
+mod error;
+mod forward;
+mod host;
+mod id;
+mod indicator;
+mod key;
+mod limiter;
+mod name;
+mod node;
+mod path;
+mod policy;
+mod protobuf;
+mod rate;
+mod reader;
+mod reason;
+mod record;
+mod reply;
+mod request;
+mod route;
+mod target;
+mod template;
+mod verdict;
+
+pub use account::{AccountStore, Change, MapStore, StoreError};
+pub use bucket::{Bucket, Refused};
+pub use client::parse_client;
+pub use engine::{AwaitBody, AwaitClient, Body, Decision, Engine, Outcome, Settings, Step};
+pub use error::ConfigError;
+pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};
+pub use id::DecisionId;
+pub use limiter::Limiter;
+pub use policy::{Pause, Policy};
+pub use rate::RateHeaders;
+pub use reason::Reason;
+pub use record::{Record, Rule, RuleKind};
+pub use reply::{Dialect, Reply};
+pub use request::{Moment, Request};

@@ -1,0 +1,171 @@
+//! A policy: valid by construction, read by everybody, changed by nobody.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+use crate::bucket::Bucket;
+use crate::compile;
+use crate::error::ConfigError;
+use crate::host;
+use crate::indicator::Indicators;
+use crate::key::KeyRing;
+use crate::name::Name;
+use crate::node::Node;
+use crate::protobuf;
+use crate::record::Rule;
+use crate::reply::Dialect;
+use crate::template::Router;
+
+/// A valid policy
+#[derive(Debug)]
+pub struct Policy {
+    pub(crate) namespace: Box<str>,
+    pub(crate) revision: Box<str>,
+    pub(crate) pause: Pause,
+    pub(crate) max_accounts: u64,
+    pub(crate) probes: Probes,
+    pub(crate) denied_clients: Vec<IpNet>,
+    pub(crate) unauthenticated: Bucket,
+    pub(crate) apis: Vec<Api>,
+    /// APIs by host; the empty host stands for every other one
+    pub(crate) hosts: HashMap<String, usize>,
+    pub(crate) indicators: Indicators,
+    pub(crate) rules: Rules,
+}
+
+/// Where a request is held until its body has been judged
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pause {
+    /// Before its body: the headers go on only with it. Needs Envoy's
+    /// `allow_on_headers_stop_iteration`
+    Headers,
+    /// In its body: the headers go on before, so nothing that is learned from the body can be
+    /// added to them
+    Body,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Probes {
+    pub(crate) ready: Option<String>,
+    /// Method and path
+    pub(crate) exempt: Vec<(String, String)>,
+}
+
+/// One API of a policy
+#[derive(Debug)]
+pub(crate) struct Api {
+    pub(crate) name: Name,
+    pub(crate) dialect: Dialect,
+    pub(crate) keys: KeyRing,
+    pub(crate) strips_credential: bool,
+    pub(crate) forwards_preflight: bool,
+    pub(crate) forwards_unmatched: bool,
+    pub(crate) router: Router,
+    pub(crate) credential_rule: Rc<Rule>,
+    pub(crate) preflight_rule: Rc<Rule>,
+    pub(crate) unmatched_rule: Rc<Rule>,
+}
+
+/// A tier: what its principals may spend
+#[derive(Debug)]
+pub(crate) struct Tier {
+    pub(crate) name: Name,
+    /// `None`: unlimited
+    pub(crate) bucket: Option<Bucket>,
+    pub(crate) rule: Rc<Rule>,
+}
+
+/// The rules that belong to no API
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) clients: Rc<Rule>,
+    pub(crate) exempt: Rc<Rule>,
+    pub(crate) guard: Rc<Rule>,
+    pub(crate) hosts: Rc<Rule>,
+    pub(crate) ready: Rc<Rule>,
+    pub(crate) store: Rc<Rule>,
+    pub(crate) unauthenticated: Rc<Rule>,
+}
+
+impl Policy {
+    /// Reads a policy from JSON text or from the bytes of a `google.protobuf.Struct`
+    ///
+    /// `namespace` keeps the accounts of filters apart that share a store; filters with the same
+    /// one share accounts.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, each with its path, sorted by path.
+    pub fn parse(configuration: &[u8], namespace: &str) -> Result<Self, Vec<ConfigError>> {
+        let parsed = if is_text(configuration) {
+            Node::parse_json(configuration)
+                .map_err(|error| format!("the policy is not valid JSON: {error}"))
+        } else {
+            protobuf::parse_struct(configuration)
+        };
+        let mut document = parsed.map_err(|message| {
+            [ConfigError {
+                path: String::new(),
+                message,
+            }]
+        })?;
+        document.sort();
+        compile::compile(&document, namespace)
+    }
+
+    /// The policy's revision, as written or else made of its digest
+    #[must_use]
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Where requests are held
+    #[must_use]
+    pub fn pause(&self) -> Pause {
+        self.pause
+    }
+
+    /// Whether the client's address is needed for every request
+    ///
+    /// Where it isn't, a shell leaves [`Request::client`](crate::Request::client) `None` and looks
+    /// only when a step asks: it is one of the dearer facts.
+    #[must_use]
+    pub fn wants_client(&self) -> bool {
+        !self.denied_clients.is_empty()
+    }
+
+    /// What the policy holds, in one line for a log
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let names: Vec<_> = self.apis.iter().map(|api| api.name.to_string()).collect();
+        format!("revision {}, apis: {}", self.revision, names.join(", "))
+    }
+
+    pub(crate) fn api_of(&self, authority: &[u8]) -> Option<&Api> {
+        let known = core::str::from_utf8(authority)
+            .ok()
+            .and_then(|host| self.hosts.get(host));
+        let index = match known {
+            Some(index) => Some(index),
+            None => host::normalise(authority)
+                .and_then(|host| self.hosts.get(&host).or_else(|| self.hosts.get(""))),
+        };
+        index.and_then(|index| self.apis.get(*index))
+    }
+}
+
+/// Whether a configuration is JSON text rather than the bytes of a `Struct`
+///
+/// INVARIANT: JSON text holds no control characters but tab, line feed and carriage return; a
+/// policy as a `Struct` holds the key `version`, whose length is the byte 7. Both may begin with
+/// 0x0a, so the first byte tells nothing.
+fn is_text(configuration: &[u8]) -> bool {
+    let is_control = |byte: &u8| *byte < 0x20 && !matches!(byte, b'\t' | b'\n' | b'\r');
+    !configuration.iter().any(is_control)
+}

@@ -1,0 +1,139 @@
+//! The closed vocabulary of why.
+
+use core::fmt;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident $word:literal $status:literal $message:literal,)*) => {
+        /// Why a request was decided as it was
+        ///
+        /// One word a reason: it is the error code, the log field, the metric label and what a
+        /// test expects.
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason there is
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The word
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+
+            /// The status of a reply for this reason; 0 for a request that is forwarded
+            #[must_use]
+            pub fn status(self) -> u16 {
+                match self {
+                    $(Self::$variant => $status,)*
+                }
+            }
+
+            /// One sentence for the caller, without its final period
+            pub(crate) fn message(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $message,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Forwarded: a good key on a route that it may use, within its limits
+    Allowed "allowed" 0 "",
+    /// Answered: a quick verdict
+    Answered "answered" 200 "",
+    /// Refused: the body's content encoding can't be read
+    BodyEncoded "body_encoded" 415 "The body must be sent without a content encoding",
+    /// Refused: the body is not a JSON object that everybody reads alike
+    BodyMalformed "body_malformed" 400 "The body must be one JSON object with unique keys",
+    /// Refused: the body is longer than the route takes
+    BodyTooLarge "body_too_large" 413 "The body is larger than this endpoint accepts",
+    /// Refused: the client's address is denied
+    ClientDenied "client_denied" 403 "Access from this address is not allowed",
+    /// Refused: CONNECT is never proxied
+    ConnectRefused "connect_refused" 403 "CONNECT is not supported",
+    /// Refused: the Authorization header is not one bearer token of bounded length
+    CredentialMalformed "credential_malformed" 401 "A valid API key is required",
+    /// Refused: no key
+    CredentialMissing "credential_missing" 401 "A valid API key is required",
+    /// Refused: more than one credential, or one in the query besides
+    CredentialRepeated "credential_repeated" 401 "A valid API key is required",
+    /// Forwarded: a method and path that the policy exempts
+    Exempt "exempt" 0 "",
+    /// Refused: a field has a value that the route does not take
+    FieldInvalid "field_invalid" 400 "A parameter is invalid",
+    /// Refused: a field that the route needs is missing
+    FieldMissing "field_missing" 400 "A required parameter is missing",
+    /// Refused: the host refused something that the gate needs to go on safely
+    HostFailed "host_failed" 503 "The service is temporarily unavailable",
+    /// Refused: no API has this host
+    HostUnknown "host_unknown" 404 "There is no such resource",
+    /// Refused: the key is switched off
+    KeyDisabled "key_disabled" 401 "A valid API key is required",
+    /// Refused: the key has expired
+    KeyExpired "key_expired" 401 "A valid API key is required",
+    /// Refused: the key is not valid yet
+    KeyNotYetValid "key_not_yet_valid" 401 "A valid API key is required",
+    /// Refused: the key was revoked
+    KeyRevoked "key_revoked" 401 "A valid API key is required",
+    /// Refused: the API has no such key
+    KeyUnknown "key_unknown" 401 "A valid API key is required",
+    /// Refused: the body's content type is not JSON in UTF-8
+    MediaTypeUnsupported "media_type_unsupported" 415 "The body must be application/json in UTF-8",
+    /// Refused: the path is known, the method isn't
+    MethodNotAllowed "method_not_allowed" 405 "This method is not allowed here",
+    /// Refused: no valid policy is in force
+    NotReady "not_ready" 503 "The service is not ready",
+    /// Refused: the path is a route's but for its case or a trailing slash
+    PathAmbiguous "path_ambiguous" 404 "There is no such resource",
+    /// Refused: the path could be read in two ways
+    PathInvalid "path_invalid" 400 "The path is invalid",
+    /// Forwarded: a CORS preflight on a known path
+    Preflight "preflight" 0 "",
+    /// Forwarded: a route that is open to everybody
+    Public "public" 0 "",
+    /// Refused: the principal's rate is spent
+    RateLimited "rate_limited" 429 "Rate limit exceeded",
+    /// Answered: the gate is ready
+    Ready "ready" 200 "",
+    /// Refused: a request line or host that no API can have
+    RequestMalformed "request_malformed" 400 "The request is malformed",
+    /// Refused: no route has this path
+    RouteUnknown "route_unknown" 404 "There is no such resource",
+    /// Refused: the key lacks a scope that the route needs
+    ScopeMissing "scope_missing" 403 "The API key lacks the permission for this endpoint",
+    /// Refused: other workers were faster too often when the account was to be charged
+    StoreContended "store_contended" 503 "The service is temporarily unavailable",
+    /// Refused: the account store refused
+    StoreFailed "store_failed" 503 "The service is temporarily unavailable",
+    /// Refused: the client has sent too many requests without a good key
+    UnauthenticatedLimited "unauthenticated_limited" 429 "Too many requests without a valid API key",
+    /// Refused: the route takes no protocol upgrade, or not this one
+    UpgradeRefused "upgrade_refused" 403 "This protocol upgrade is not allowed here",
+}
+
+impl Reason {
+    /// The word that the caller reads
+    ///
+    /// It is [`word`](Self::word), but one for all that is wrong with a credential: the body
+    /// must not tell which.
+    pub(crate) fn public_word(self) -> &'static str {
+        if self.status() == 401 {
+            "unauthorized"
+        } else {
+            self.word()
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}

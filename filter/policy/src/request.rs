@@ -1,0 +1,93 @@
+//! The facts about one request.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::forward::is_reserved;
+
+/// The facts that a shell hands in at a request's headers, as bytes
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// All headers in the order in which they came, `:method`, `:path` and `:authority` among
+    /// them, names in lower case as Envoy gives them
+    pub headers: &'a [(&'a [u8], &'a [u8])],
+    /// The client's address, or `None` where the shell has not looked: see
+    /// [`Policy::wants_client`](crate::Policy::wants_client)
+    pub client: Option<Option<IpAddr>>,
+    /// Whether nothing follows the headers
+    pub end_of_stream: bool,
+}
+
+/// When a decision is made, and the id that it gets
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Moment {
+    /// Nanoseconds of a clock that never steps, common to all workers
+    pub monotonic: u64,
+    /// Nanoseconds since the Unix epoch: for key expiry and for what clients read
+    pub wall: u64,
+    /// The id of the decision: see [`DecisionId`](crate::DecisionId)
+    pub decision: u128,
+}
+
+/// The headers that decide, found in one pass
+#[derive(Debug, Default)]
+pub(crate) struct Head<'a> {
+    pub(crate) method: &'a [u8],
+    pub(crate) path: Option<&'a [u8]>,
+    pub(crate) authority: Option<&'a [u8]>,
+    pub(crate) authorization: One<'a>,
+    pub(crate) content_encoding: One<'a>,
+    pub(crate) content_length: One<'a>,
+    pub(crate) content_type: One<'a>,
+    pub(crate) upgrade: One<'a>,
+    pub(crate) origin: One<'a>,
+    pub(crate) requested_method: One<'a>,
+    /// Names under our own prefix, which no client may send
+    pub(crate) reserved: Vec<Vec<u8>>,
+}
+
+/// A header that should come once at the most
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum One<'a> {
+    #[default]
+    Absent,
+    Once(&'a [u8]),
+    Repeated,
+}
+
+impl<'a> Head<'a> {
+    pub(crate) fn scan(headers: &[(&'a [u8], &'a [u8])]) -> Self {
+        let mut head = Self::default();
+        for &(name, value) in headers {
+            match name {
+                b":method" => head.method = value,
+                b":path" => head.path = Some(value),
+                b":authority" => head.authority = Some(value),
+                b"host" if head.authority.is_none() => head.authority = Some(value),
+                b"authorization" => head.authorization.take(value),
+                b"content-encoding" => head.content_encoding.take(value),
+                b"content-length" => head.content_length.take(value),
+                b"content-type" => head.content_type.take(value),
+                b"upgrade" => head.upgrade.take(value),
+                b"origin" => head.origin.take(value),
+                b"access-control-request-method" => head.requested_method.take(value),
+                [b'x' | b'X', ..] if is_reserved(name) => head.reserved.push(name.into()),
+                _ => {}
+            }
+        }
+        head
+    }
+}
+
+impl<'a> One<'a> {
+    fn take(&mut self, value: &'a [u8]) {
+        *self = match self {
+            Self::Absent => Self::Once(value),
+            Self::Once(_) | Self::Repeated => Self::Repeated,
+        };
+    }
+
+    pub(crate) fn is_absent(self) -> bool {
+        self == Self::Absent
+    }
+}

@@ -1,0 +1,137 @@
+//! A route: what one kind of request needs, spends and has read of it.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::name::Name;
+use crate::node::Node;
+use crate::record::Rule;
+
+/// A route of an API
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) api: Name,
+    pub(crate) name: Name,
+    pub(crate) rule: Rc<Rule>,
+    pub(crate) access: Access,
+    /// One bit a scope of the API; all of them are needed
+    pub(crate) scopes: u64,
+    pub(crate) scope_names: String,
+    pub(crate) scope_rule: Rc<Rule>,
+    /// Whether a request spends the rate of its principal's tier
+    pub(crate) spends_tier: bool,
+    /// Values of `Upgrade` that are let through, in lower case
+    pub(crate) upgrades: Vec<String>,
+    pub(crate) upgrade_rule: Rc<Rule>,
+    pub(crate) body: Option<BodyRule>,
+}
+
+/// Who may use a route
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Access {
+    /// Holders of a good key
+    Key,
+    /// Everybody
+    Public {
+        /// Whether a request spends the unauthenticated bucket
+        charged: bool,
+    },
+}
+
+/// How a route's body is read
+#[derive(Debug)]
+pub(crate) struct BodyRule {
+    /// Longest body, in bytes
+    pub(crate) max: usize,
+    pub(crate) rule: Rc<Rule>,
+    pub(crate) fields: Vec<Field>,
+    pub(crate) classes: Option<Classes>,
+    pub(crate) verdict: Option<VerdictRule>,
+    /// Whether class and verdict are written into request headers
+    pub(crate) annotates: bool,
+}
+
+/// A field of a body
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) name: String,
+    pub(crate) kind: FieldKind,
+    pub(crate) required: bool,
+    /// Longest string, in characters
+    pub(crate) max_length: Option<usize>,
+    pub(crate) rule: Rc<Rule>,
+}
+
+/// The type of a field
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum FieldKind {
+    Object,
+    String,
+}
+
+/// The classes of a route's requests, told apart by a field of the body
+#[derive(Debug)]
+pub(crate) struct Classes {
+    pub(crate) field: String,
+    /// The class of a request without the field
+    pub(crate) absent: Class,
+    pub(crate) classes: Vec<Class>,
+    pub(crate) rule: Rc<Rule>,
+}
+
+/// One class of requests
+#[derive(Clone, Debug)]
+pub(crate) struct Class {
+    pub(crate) name: Rc<str>,
+    /// Cells of the tier's bucket that a request costs
+    pub(crate) cost: u64,
+}
+
+/// When a request is answered with a quick verdict
+#[derive(Debug)]
+pub(crate) struct VerdictRule {
+    /// The field that holds the target
+    pub(crate) field: String,
+    /// Classes that are answered here; all where there are none
+    pub(crate) when: Vec<Rc<str>>,
+    pub(crate) on_unknown: OnUnknown,
+    pub(crate) rule: Rc<Rule>,
+}
+
+/// What becomes of a request whose target nothing is known of
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum OnUnknown {
+    Answer,
+    Forward,
+}
+
+impl BodyRule {
+    /// What the cheapest request costs
+    pub(crate) fn least_cost(&self) -> u64 {
+        let costs = self
+            .classes
+            .iter()
+            .flat_map(|classes| &classes.classes)
+            .map(|class| class.cost);
+        costs.min().unwrap_or(1)
+    }
+}
+
+impl Classes {
+    /// The class of a body; `None` when its field names none
+    pub(crate) fn of(&self, body: &Node) -> Option<&Class> {
+        match body.get(&self.field) {
+            None => Some(&self.absent),
+            Some(Node::String(name)) => self.classes.iter().find(|class| *class.name == **name),
+            Some(_) => None,
+        }
+    }
+}
+
+impl VerdictRule {
+    /// Whether requests of a class are answered here
+    pub(crate) fn answers(&self, class: Option<&Class>) -> bool {
+        self.when.is_empty() || class.is_some_and(|class| self.when.contains(&class.name))
+    }
+}

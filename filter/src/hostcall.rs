@@ -1,0 +1,368 @@
+//! The host's functions, each with a `Result` (proxy-wasm ABI 0.2.1).
+//!
+//! Declared here once more rather than taken from the SDK, whose wrappers panic on any status
+//! that they don't expect and whose `Status` has no room for one that it doesn't know.
+
+#![expect(
+    unsafe_code,
+    reason = "the ABI is pointers and lengths; every other module is safe"
+)]
+
+use core::ptr;
+
+/// A status other than OK
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum HostError {
+    NotFound,
+    CasMismatch,
+    /// Any other, by its number
+    Status(u32),
+}
+
+/// The maps of headers that we touch, by their numbers in the ABI
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(crate) enum Map {
+    RequestHeaders = 0,
+    RequestTrailers = 1,
+    ResponseHeaders = 2,
+}
+
+/// The buffers that we read, by their numbers in the ABI
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(crate) enum Buffer {
+    RequestBody = 0,
+    PluginConfiguration = 7,
+}
+
+/// The clocks of WASI, by their numbers
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(crate) enum ClockId {
+    Wall = 0,
+    Monotonic = 1,
+}
+
+/// Names and values, in order
+pub(crate) type Headers<'a> = Vec<(&'a [u8], &'a [u8])>;
+
+/// All pairs of a map, as the host wrote them
+pub(crate) struct Pairs(Vec<u8>);
+
+impl Pairs {
+    /// Each name and value, in order
+    ///
+    /// # Errors
+    ///
+    /// [`HostError::NotFound`] when the bytes are not what the ABI says: a count, the lengths of
+    /// each name and value, then names and values, each with a NUL behind it.
+    pub(crate) fn decode(&self) -> Result<Headers<'_>, HostError> {
+        self.pairs().ok_or(HostError::NotFound)
+    }
+
+    fn pairs(&self) -> Option<Headers<'_>> {
+        if self.0.is_empty() {
+            return Some(Vec::new());
+        }
+        let (count, rest) = self.0.split_first_chunk::<4>()?;
+        let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
+        let (lengths, mut rest) = rest.split_at_checked(count.checked_mul(8)?)?;
+        let mut pairs = Vec::with_capacity(count);
+        let (lengths, _) = lengths.as_chunks::<8>();
+        for lengths in lengths {
+            let [a, b, c, d, e, f, g, h] = *lengths;
+            let (name, value);
+            (name, rest) = take(rest, u32::from_le_bytes([a, b, c, d]))?;
+            (value, rest) = take(rest, u32::from_le_bytes([e, f, g, h]))?;
+            pairs.push((name, value));
+        }
+        Some(pairs)
+    }
+}
+
+/// Takes a string and the NUL behind it
+fn take(bytes: &[u8], length: u32) -> Option<(&[u8], &[u8])> {
+    let (taken, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
+    let (_, rest) = rest.split_first()?;
+    Some((taken, rest))
+}
+
+/// All headers of a map
+pub(crate) fn map_pairs(map: Map) -> Result<Pairs, HostError> {
+    let mut out = Out::new();
+    // SAFETY: both pointers are to places of ours that outlive the call.
+    let status =
+        unsafe { proxy_get_header_map_pairs(map as u32, &raw mut out.data, &raw mut out.size) };
+    check(status)?;
+    Ok(Pairs(out.into_vec()))
+}
+
+/// Adds a header
+pub(crate) fn add_header(map: Map, name: &str, value: &str) -> Result<(), HostError> {
+    // SAFETY: pointers and lengths are of live strings.
+    check(unsafe {
+        proxy_add_header_map_value(
+            map as u32,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
+}
+
+/// Puts one header in place of all of that name
+pub(crate) fn replace_header(map: Map, name: &str, value: &str) -> Result<(), HostError> {
+    // SAFETY: pointers and lengths are of live strings.
+    check(unsafe {
+        proxy_replace_header_map_value(
+            map as u32,
+            name.as_ptr(),
+            name.len(),
+            value.as_ptr(),
+            value.len(),
+        )
+    })
+}
+
+/// Removes all headers of a name
+pub(crate) fn remove_header(map: Map, name: &[u8]) -> Result<(), HostError> {
+    // SAFETY: pointer and length are of a live slice.
+    let status = unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) };
+    match check(status) {
+        Ok(()) | Err(HostError::NotFound) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What a buffer holds, up to `max` bytes
+pub(crate) fn buffer(buffer: Buffer, max: usize) -> Result<Vec<u8>, HostError> {
+    let mut out = Out::new();
+    // SAFETY: both pointers are to places of ours that outlive the call.
+    let status = unsafe {
+        proxy_get_buffer_bytes(buffer as u32, 0, max, &raw mut out.data, &raw mut out.size)
+    };
+    match check(status) {
+        Ok(()) => Ok(out.into_vec()),
+        // An empty buffer is none to Envoy.
+        Err(HostError::NotFound) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A property, by its path
+pub(crate) fn property(path: &[&str]) -> Result<Vec<u8>, HostError> {
+    let path = path.join("\0");
+    let mut out = Out::new();
+    // SAFETY: pointers and lengths are of a live string and of places that outlive the call.
+    let status = unsafe {
+        proxy_get_property(
+            path.as_ptr(),
+            path.len(),
+            &raw mut out.data,
+            &raw mut out.size,
+        )
+    };
+    check(status)?;
+    Ok(out.into_vec())
+}
+
+/// A shared value, and the number under which it may be replaced
+pub(crate) fn shared_data(key: &[u8]) -> Result<(Vec<u8>, u32), HostError> {
+    let mut out = Out::new();
+    let mut cas = 0;
+    // SAFETY: pointers and lengths are of a live slice and of places that outlive the call.
+    let status = unsafe {
+        proxy_get_shared_data(
+            key.as_ptr(),
+            key.len(),
+            &raw mut out.data,
+            &raw mut out.size,
+            &raw mut cas,
+        )
+    };
+    check(status)?;
+    Ok((out.into_vec(), cas))
+}
+
+/// Replaces a shared value, if it still has the number
+pub(crate) fn set_shared_data(key: &[u8], value: &[u8], cas: u32) -> Result<(), HostError> {
+    // SAFETY: pointers and lengths are of live slices.
+    check(unsafe {
+        proxy_set_shared_data(key.as_ptr(), key.len(), value.as_ptr(), value.len(), cas)
+    })
+}
+
+/// Answers the request
+pub(crate) fn send_local_response(
+    status: u16,
+    details: &str,
+    headers: &[(&'static str, String)],
+    body: &[u8],
+) -> Result<(), HostError> {
+    const NO_GRPC_STATUS: i32 = -1;
+    let headers = encode(headers);
+    // SAFETY: pointers and lengths are of live slices.
+    check(unsafe {
+        proxy_send_local_response(
+            u32::from(status),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            NO_GRPC_STATUS,
+        )
+    })
+}
+
+/// Resets the request's stream
+pub(crate) fn close_request() -> Result<(), HostError> {
+    const HTTP_REQUEST: u32 = 0;
+    // SAFETY: a number is all there is.
+    check(unsafe { proxy_close_stream(HTTP_REQUEST) })
+}
+
+/// Writes a line to the host's log, where `level` is 0 for trace and 4 for error
+pub(crate) fn log(level: u32, message: &str) {
+    // SAFETY: pointer and length are of a live string. A log that can't be written is nobody's
+    // loss that could be told of it.
+    let _: u32 = unsafe { proxy_log(level, message.as_ptr(), message.len()) };
+}
+
+/// The least level that the host's log takes
+pub(crate) fn log_level() -> Result<u32, HostError> {
+    let mut level = 0;
+    // SAFETY: the pointer is to a place of ours that outlives the call.
+    check(unsafe { proxy_get_log_level(&raw mut level) })?;
+    Ok(level)
+}
+
+/// The nanoseconds that a clock shows
+pub(crate) fn clock(id: ClockId) -> Result<u64, HostError> {
+    let mut time = 0;
+    // SAFETY: the pointer is to a place of ours that outlives the call.
+    check(unsafe { clock_time_get(id as u32, 0, &raw mut time) })?;
+    Ok(time)
+}
+
+fn check(status: u32) -> Result<(), HostError> {
+    match status {
+        0 => Ok(()),
+        1 => Err(HostError::NotFound),
+        8 => Err(HostError::CasMismatch),
+        status => Err(HostError::Status(status)),
+    }
+}
+
+/// Where the host puts what it returns: memory that it asked us for
+struct Out {
+    data: *mut u8,
+    size: usize,
+}
+
+impl Out {
+    fn new() -> Self {
+        Self {
+            data: ptr::null_mut(),
+            size: 0,
+        }
+    }
+
+    fn into_vec(self) -> Vec<u8> {
+        if self.data.is_null() || self.size == 0 {
+            return Vec::new();
+        }
+        // SAFETY: the host asked `proxy_on_memory_allocate` for `size` bytes, which made a boxed
+        // slice of that length, wrote them all, and gave them up.
+        unsafe { Vec::from_raw_parts(self.data, self.size, self.size) }
+    }
+}
+
+/// Writes headers as the host reads them; see [`Pairs::decode`]
+fn encode(headers: &[(&'static str, String)]) -> Vec<u8> {
+    let length = |text: &str| u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let mut bytes = Vec::with_capacity(512);
+    bytes.extend_from_slice(
+        &u32::try_from(headers.len())
+            .unwrap_or(u32::MAX)
+            .to_le_bytes(),
+    );
+    for (name, value) in headers {
+        bytes.extend_from_slice(&length(name));
+        bytes.extend_from_slice(&length(value));
+    }
+    for (name, value) in headers {
+        for text in [name, value.as_str()] {
+            bytes.extend_from_slice(text.as_bytes());
+            bytes.push(0);
+        }
+    }
+    bytes
+}
+
+unsafe extern "C" {
+    fn proxy_get_header_map_pairs(map: u32, data: *mut *mut u8, size: *mut usize) -> u32;
+    fn proxy_add_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_replace_header_map_value(
+        map: u32,
+        name: *const u8,
+        name_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_remove_header_map_value(map: u32, name: *const u8, name_size: usize) -> u32;
+    fn proxy_get_buffer_bytes(
+        buffer: u32,
+        start: usize,
+        max: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_get_property(
+        path: *const u8,
+        path_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_get_shared_data(
+        key: *const u8,
+        key_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        cas: *mut u32,
+    ) -> u32;
+    fn proxy_set_shared_data(
+        key: *const u8,
+        key_size: usize,
+        value: *const u8,
+        value_size: usize,
+        cas: u32,
+    ) -> u32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> u32;
+    fn proxy_close_stream(stream: u32) -> u32;
+    fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
+    fn proxy_get_log_level(level: *mut u32) -> u32;
+}
+
+#[link(wasm_import_module = "wasi_snapshot_preview1")]
+unsafe extern "C" {
+    fn clock_time_get(id: u32, precision: u64, time: *mut u64) -> u32;
+}

@@ -1,0 +1,22 @@
+//! The proxy-wasm shell of Portcullis.
+//!
+//! It obtains facts, hands them to the policy core, and carries out what the core decides. It
+//! holds no rules. Everything it asks of the host goes through [`hostcall`], whose functions
+//! return `Result`: the SDK's own getters panic on bytes and statuses that they don't expect, and
+//! a panic takes the whole VM down.
+
+mod clock;
+mod epoch;
+mod hostcall;
+mod logger;
+mod root;
+mod shared_data;
+mod stream;
+mod vm;
+
+use proxy_wasm::traits::RootContext;
+
+proxy_wasm::main! {{
+    logger::install();
+    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(root::Root::default()) });
+}}

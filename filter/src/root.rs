@@ -1,0 +1,67 @@
+//! The root context: one configuration.
+
+use std::rc::Rc;
+
+use portcullis_policy::Policy;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+
+use crate::hostcall::{self, Buffer};
+use crate::stream::Stream;
+use crate::{epoch, logger, vm};
+
+/// One configuration of the filter; without a valid one every request is refused
+#[derive(Debug, Default)]
+pub(crate) struct Root {
+    policy: Option<Rc<Policy>>,
+}
+
+/// Longest policy that is read, in bytes
+const MAX_CONFIGURATION: usize = 16 * 1024 * 1024;
+
+impl Root {
+    fn configure(&mut self) -> Result<(), Vec<String>> {
+        vm::start(epoch::join).map_err(|error| [error])?;
+        let configuration = hostcall::buffer(Buffer::PluginConfiguration, MAX_CONFIGURATION)
+            .map_err(|error| [format!("the host does not hand the policy over: {error:?}")])?;
+        if configuration.is_empty() {
+            return Err(
+                ["there is no policy: write one under the plugin's configuration".into()].into(),
+            );
+        }
+        let root_id = hostcall::property(&["plugin_root_id"]).unwrap_or_default();
+        let namespace = String::from_utf8_lossy(&root_id);
+        let policy = Policy::parse(&configuration, &namespace)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        log::info!("policy in force: {}", policy.summary());
+        self.policy = Some(Rc::new(policy));
+        Ok(())
+    }
+}
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    /// Takes a policy over, or refuses it whole: then Envoy keeps the old one, or does not start
+    fn on_configure(&mut self, _: usize) -> bool {
+        logger::adopt_level();
+        match self.configure() {
+            Ok(()) => true,
+            Err(errors) => {
+                for error in errors {
+                    log::error!("policy refused: {error}");
+                }
+                false
+            }
+        }
+    }
+
+    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+        // INVARIANT: never `None`: the SDK panics on it.
+        Some(Box::new(Stream::new(self.policy.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
