@@ -34,7 +34,7 @@ pub(crate) fn compile(document: &Node, namespace: &str) -> Result<Policy, Vec<Co
     let policy = read(document, namespace, &mut errors);
     match policy {
         Some(policy) if errors.is_empty() => Ok(policy),
-        _ => Err(errors.sorted()),
+        _ => Err(errors.into_sorted()),
     }
 }
 

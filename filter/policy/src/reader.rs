@@ -1,6 +1,7 @@
 //! Reading a tree field by field, so that every error is found and carries its path.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,24 +9,25 @@ use alloc::vec::Vec;
 use crate::error::ConfigError;
 use crate::node::Node;
 
-/// The errors found so far
+/// The errors found so far, sorted
 #[derive(Debug, Default)]
 pub(crate) struct Errors(Vec<ConfigError>);
 
 impl Errors {
     pub(crate) fn push(&mut self, path: &str, message: impl Into<String>) {
-        self.0.push(ConfigError {
+        let error = ConfigError {
             path: path.to_owned(),
             message: message.into(),
-        });
+        };
+        let at = self.0.partition_point(|other| *other <= error);
+        self.0.insert(at, error);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(crate) fn sorted(mut self) -> Vec<ConfigError> {
-        self.0.sort();
+    pub(crate) fn into_sorted(self) -> Vec<ConfigError> {
         self.0
     }
 }
@@ -79,7 +81,7 @@ impl<'n> At<'n> {
         Some(Map {
             entries,
             path: self.path.clone(),
-            known: Vec::new(),
+            known: BTreeSet::new(),
         })
     }
 
@@ -126,13 +128,13 @@ impl<'n> At<'n> {
 pub(crate) struct Map<'n> {
     entries: &'n [(String, Node)],
     pub(crate) path: String,
-    known: Vec<&'static str>,
+    known: BTreeSet<&'static str>,
 }
 
 impl<'n> Map<'n> {
     /// The value of a field that may be left out
     pub(crate) fn take(&mut self, name: &'static str) -> Option<At<'n>> {
-        self.known.push(name);
+        self.known.insert(name);
         let (_, node) = self.entries.iter().find(|(key, _)| key == name)?;
         Some(At {
             node,
@@ -169,8 +171,7 @@ impl<'n> Map<'n> {
             if self.known.contains(&key.as_str()) {
                 continue;
             }
-            let mut known = self.known.clone();
-            known.sort_unstable();
+            let known: Vec<_> = self.known.iter().copied().collect();
             let message = format!("unknown field; known here: {}", known.join(", "));
             errors.push(&join(&self.path, key), message);
         }

@@ -139,6 +139,16 @@ impl Reply {
         Self::new(200, JSON, body, decision, rate)
     }
 
+    /// The answer to a readiness probe
+    pub(crate) fn ready(revision: &str, decision: DecisionId, rate: Option<&RateHeaders>) -> Self {
+        let body = serde_json::to_vec(&Ready {
+            ready: true,
+            revision,
+        })
+        .unwrap_or_default();
+        Self::answer(body, decision, rate)
+    }
+
     /// Takes the body away, for HEAD (RFC 9110, section 9.3.2)
     pub(crate) fn without_body(mut self) -> Self {
         self.body.clear();
@@ -172,6 +182,12 @@ const JSON: &str = "application/json";
 /// Whole seconds to wait, at least 1 (RFC 9110, section 10.2.3)
 fn retry_after(nanoseconds: u64) -> u64 {
     crate::rate::seconds_up(nanoseconds).max(1)
+}
+
+#[derive(Serialize)]
+struct Ready<'a> {
+    ready: bool,
+    revision: &'a str,
 }
 
 #[derive(Serialize)]

@@ -1,0 +1,214 @@
+//! An outcome in the making.
+
+use alloc::rc::Rc;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use super::{Decision, Outcome};
+use crate::account::StoreError;
+use crate::bucket::Bucket;
+use crate::forward::Edits;
+use crate::key::Key;
+use crate::limiter::{Charge, Charged};
+use crate::node::Node;
+use crate::policy::{Api, Policy};
+use crate::rate::RateHeaders;
+use crate::reason::Reason;
+use crate::record::{Record, Rule};
+use crate::reply::{Dialect, Particulars, Reply};
+use crate::request::{Head, Moment};
+use crate::route::{BodyRule, Class, OnUnknown, Route, VerdictRule};
+use crate::target::Target;
+use crate::verdict::{Asked, Classification, Verdict};
+
+/// An outcome in the making
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) policy: Rc<Policy>,
+    pub(super) dialect: Dialect,
+    pub(super) strips_credential: bool,
+    pub(super) wall: u64,
+    pub(super) decision: u128,
+    pub(super) is_head: bool,
+    pub(super) reason: Reason,
+    pub(super) rule: Rc<Rule>,
+    pub(super) route: Option<Rc<Route>>,
+    pub(super) key: Option<Rc<Key>>,
+    pub(super) class: Option<Rc<str>>,
+    pub(super) particulars: Particulars,
+    pub(super) edits: Option<Edits>,
+    pub(super) answer: Option<Answer>,
+}
+
+/// An answer that is no refusal
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// The revision that is in force
+    Ready(String),
+    Verdict(Vec<u8>),
+}
+
+impl Draft {
+    pub(super) fn new(
+        policy: &Rc<Policy>,
+        api: Option<&Api>,
+        head: &Head<'_>,
+        moment: Moment,
+    ) -> Self {
+        Self {
+            policy: Rc::clone(policy),
+            dialect: api.map_or(Dialect::Problem, |api| api.dialect),
+            strips_credential: api.is_some_and(|api| api.strips_credential),
+            wall: moment.wall,
+            decision: moment.decision,
+            is_head: head.method == b"HEAD",
+            // In doubt, refuse: whatever forgets to say what it found says this.
+            reason: Reason::HostFailed,
+            rule: Rc::clone(&policy.rules.guard),
+            route: None,
+            key: None,
+            class: None,
+            particulars: Particulars::default(),
+            edits: None,
+            answer: None,
+        }
+    }
+
+    pub(super) fn found(&mut self, reason: Reason, rule: Rc<Rule>) {
+        self.reason = reason;
+        self.rule = rule;
+    }
+
+    pub(super) fn refuse(&mut self, reason: Reason, rule: &Rc<Rule>, retry_after: u64) {
+        self.found(reason, Rc::clone(rule));
+        self.particulars = Particulars {
+            retry_after: Some(retry_after),
+            ..Particulars::default()
+        };
+    }
+
+    pub(super) fn edits_for(&self, key: &Rc<Key>, reserved: Vec<Vec<u8>>) -> Edits {
+        let mut edits = Edits::new(self.decision, reserved);
+        edits.identity = Some(Rc::clone(key));
+        edits.strip_credential = self.strips_credential;
+        edits
+    }
+
+    pub(super) fn charge<'a>(&self, key: &Key, bucket: &'a Bucket, cells: u64) -> Charge<'a> {
+        Charge {
+            account: key.account,
+            bucket,
+            cells,
+            max_accounts: self.policy.max_accounts,
+        }
+    }
+
+    pub(super) fn charged(mut self, key: &Key, charged: Result<Charged, StoreError>) -> Outcome {
+        match charged {
+            Ok(Charged { standing, result }) => {
+                if let Err(refused) = result {
+                    self.refuse(Reason::RateLimited, &key.tier.rule, refused.retry_after);
+                }
+                let rate = RateHeaders::new(standing, self.wall, self.dialect.reset_unit());
+                self.finish(Some(rate))
+            }
+            Err(error) => self.store_error(error),
+        }
+    }
+
+    pub(super) fn store_error(mut self, error: StoreError) -> Outcome {
+        let reason = match error {
+            StoreError::Contended => Reason::StoreContended,
+            StoreError::Failed => Reason::StoreFailed,
+        };
+        let rule = Rc::clone(&self.policy.rules.store);
+        self.refuse(reason, &rule, 0);
+        self.finish(None)
+    }
+
+    /// Judges the body's target: answers, or says why the request goes on
+    pub(super) fn judge(
+        &mut self,
+        verdict_rule: &VerdictRule,
+        rule: &BodyRule,
+        body: &Node,
+        class: Option<&Class>,
+        edits: &mut Edits,
+    ) {
+        let Some(Node::String(input)) = body.get(&verdict_rule.field) else {
+            return;
+        };
+        let target = Target::classify(input);
+        let verdict = Verdict::judge(&target, &self.policy.indicators);
+        let unknown = verdict.classification == Classification::Unknown;
+        let forwards = unknown && verdict_rule.on_unknown == OnUnknown::Forward;
+        if !verdict_rule.answers(class) || forwards {
+            if rule.annotates {
+                edits.verdict = Some(verdict.to_header(&target));
+            }
+            return;
+        }
+        let asked = Asked {
+            input,
+            target: &target,
+            mode: class.map_or("quick", |class| &class.name),
+            metadata: body.get("metadata"),
+            decision: &self.decision.into(),
+            snapshot: self.policy.revision(),
+        };
+        self.answer = Some(Answer::Verdict(verdict.to_json(&asked)));
+        self.found(Reason::Answered, Rc::clone(&verdict_rule.rule));
+    }
+
+    pub(super) fn finish(self, rate: Option<RateHeaders>) -> Outcome {
+        let decision = self.decision.into();
+        let record = Record {
+            decision,
+            reason: self.reason,
+            rule: self.rule,
+            route: self.route,
+            key: self.key,
+            class: self.class,
+            remaining: rate.map(|rate| rate.remaining()),
+        };
+        let reply = match (self.reason, self.answer, self.edits) {
+            (Reason::Ready, Some(Answer::Ready(revision)), _) => {
+                Reply::ready(&revision, decision, rate.as_ref())
+            }
+            (Reason::Answered, Some(Answer::Verdict(body)), _) => {
+                Reply::answer(body, decision, rate.as_ref())
+            }
+            (reason, _, Some(edits)) if reason.status() == 0 => {
+                return Outcome {
+                    decision: Decision::Forward(edits),
+                    record,
+                    rate,
+                };
+            }
+            (reason, ..) => {
+                let reason = if reason.status() == 0 {
+                    Reason::HostFailed
+                } else {
+                    reason
+                };
+                Reply::refuse(
+                    reason,
+                    self.dialect,
+                    decision,
+                    rate.as_ref(),
+                    self.particulars,
+                )
+            }
+        };
+        let reply = if self.is_head {
+            reply.without_body()
+        } else {
+            reply
+        };
+        Outcome {
+            decision: Decision::Reply(reply),
+            record,
+            rate,
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The checks of a request's headers.
+
+use alloc::format;
+use alloc::rc::Rc;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::draft::{Answer, Draft};
+use crate::credential;
+use crate::host;
+use crate::key::Key;
+use crate::path::{self, CheckedPath};
+use crate::policy::{Api, Policy};
+use crate::reason::Reason;
+use crate::record::Rule;
+use crate::request::{Head, One, Request};
+use crate::route::{Access, Route};
+use crate::template::Match;
+
+/// What the headers say of a request
+pub(super) enum Finding {
+    /// No key is in play: the client's address spends, where it is charged
+    Unkeyed {
+        reason: Reason,
+        rule: Rc<Rule>,
+        charged: bool,
+    },
+    /// A good key: its principal spends, unless the route is free
+    Keyed {
+        reason: Reason,
+        rule: Rc<Rule>,
+        key: Rc<Key>,
+        free: bool,
+    },
+    /// A good key on a route whose body has to be read
+    Body { route: Rc<Route>, key: Rc<Key> },
+}
+
+/// The checks of a request's headers, in their order; the first that fails is the reason
+pub(super) fn examine(
+    policy: &Policy,
+    api: Option<&Api>,
+    head: &Head<'_>,
+    request: &Request<'_>,
+    draft: &mut Draft,
+) -> Finding {
+    let rules = &policy.rules;
+    let unkeyed = |reason, rule: &Rc<Rule>, charged| Finding::Unkeyed {
+        reason,
+        rule: Rc::clone(rule),
+        charged,
+    };
+    if head.method == b"CONNECT" {
+        return unkeyed(Reason::ConnectRefused, &rules.guard, false);
+    }
+    let (Ok(method), Some(raw_path)) = (core::str::from_utf8(head.method), head.path) else {
+        return unkeyed(Reason::RequestMalformed, &rules.guard, false);
+    };
+    if method.is_empty() {
+        return unkeyed(Reason::RequestMalformed, &rules.guard, false);
+    }
+    let Some(path) = path::check(raw_path) else {
+        return unkeyed(Reason::PathInvalid, &rules.guard, false);
+    };
+    if let Some(finding) = examine_probes(policy, method, &path, draft) {
+        return finding;
+    }
+    if policy.wants_client() {
+        let denied = |client: IpAddr| {
+            policy
+                .denied_clients
+                .iter()
+                .any(|network| network.contains(&client))
+        };
+        // Where addresses are denied, a caller without one is in doubt.
+        if request.client.flatten().is_none_or(denied) {
+            return unkeyed(Reason::ClientDenied, &rules.clients, false);
+        }
+    }
+    let Some(authority) = head.authority else {
+        return unkeyed(Reason::RequestMalformed, &rules.guard, false);
+    };
+    let Some(api) = api else {
+        return match host::normalise(authority) {
+            Some(_) => unkeyed(Reason::HostUnknown, &rules.hosts, true),
+            None => unkeyed(Reason::RequestMalformed, &rules.guard, false),
+        };
+    };
+    let found = api.router.find(method, &path);
+    if is_preflight(head) && api.forwards_preflight && is_known(api, head, &path) {
+        return unkeyed(Reason::Preflight, &api.preflight_rule, false);
+    }
+    if let Match::Ambiguous = found {
+        return unkeyed(Reason::PathInvalid, &rules.guard, false);
+    }
+    if let Match::Route(route) = &found
+        && let Access::Public { charged } = route.access
+    {
+        draft.route = Some(Rc::clone(route));
+        if let Err(rule) = check_upgrade(head, Some(route), &rules.guard) {
+            return unkeyed(Reason::UpgradeRefused, &rule, charged);
+        }
+        return unkeyed(Reason::Public, &route.rule, charged);
+    }
+    let key = match authenticate(api, head, &path, draft) {
+        Ok(key) => key,
+        Err((reason, rule)) => {
+            // What is not there is not told from what is, without a key: but a caller without any
+            // credential learns that a path or method does not exist.
+            if let (Reason::CredentialMissing, Some((reason, rule))) =
+                (reason, absence(policy, api, &found, draft))
+            {
+                draft.particulars.challenge = None;
+                return unkeyed(reason, &rule, true);
+            }
+            return unkeyed(reason, &rule, true);
+        }
+    };
+    examine_keyed(policy, api, head, found, key, draft)
+}
+
+fn examine_keyed(
+    policy: &Policy,
+    api: &Api,
+    head: &Head<'_>,
+    found: Match<'_>,
+    key: Rc<Key>,
+    draft: &mut Draft,
+) -> Finding {
+    let keyed = |reason, rule: &Rc<Rule>, key, free| Finding::Keyed {
+        reason,
+        rule: Rc::clone(rule),
+        key,
+        free,
+    };
+    if let Some((reason, rule)) = absence(policy, api, &found, draft) {
+        return keyed(reason, &rule, key, false);
+    }
+    let route = if let Match::Route(route) = found {
+        Some(Rc::clone(route))
+    } else {
+        None
+    };
+    draft.route.clone_from(&route);
+    let free = route.as_ref().is_some_and(|route| !route.spends_tier);
+    if let Err(rule) = check_upgrade(head, route.as_deref(), &policy.rules.guard) {
+        return keyed(Reason::UpgradeRefused, &rule, key, free);
+    }
+    let Some(route) = route else {
+        return keyed(Reason::Allowed, &api.unmatched_rule, key, false);
+    };
+    if key.scopes & route.scopes != route.scopes {
+        let scopes = &route.scope_names;
+        draft.particulars.challenge = Some(format!(
+            "Bearer realm=\"{}\", error=\"insufficient_scope\", scope=\"{scopes}\"",
+            api.name
+        ));
+        return keyed(Reason::ScopeMissing, &route.scope_rule, key, free);
+    }
+    if route.body.is_some() {
+        return Finding::Body { route, key };
+    }
+    keyed(Reason::Allowed, &route.rule, key, free)
+}
+
+fn examine_probes(
+    policy: &Policy,
+    method: &str,
+    path: &CheckedPath<'_>,
+    draft: &mut Draft,
+) -> Option<Finding> {
+    let probes = &policy.probes;
+    if path.encoded != 0 {
+        return None;
+    }
+    let reads = method == "GET" || method == "HEAD";
+    if reads && probes.ready.as_deref() == Some(path.path) {
+        draft.answer = Some(Answer::Ready(policy.revision.to_string()));
+        let rule = Rc::clone(&policy.rules.ready);
+        return Some(Finding::Unkeyed {
+            reason: Reason::Ready,
+            rule,
+            charged: false,
+        });
+    }
+    let same_method = |exempt: &str| exempt == method || (exempt == "GET" && method == "HEAD");
+    let exempt = probes
+        .exempt
+        .iter()
+        .any(|(exempt, at)| at == path.path && same_method(exempt));
+    exempt.then(|| Finding::Unkeyed {
+        reason: Reason::Exempt,
+        rule: Rc::clone(&policy.rules.exempt),
+        charged: false,
+    })
+}
+
+/// A CORS preflight (Fetch standard, section 3.2.2)
+fn is_preflight(head: &Head<'_>) -> bool {
+    head.method == b"OPTIONS" && !head.origin.is_absent() && !head.requested_method.is_absent()
+}
+
+/// Whether some route has the path, for whatever method
+fn is_known(api: &Api, head: &Head<'_>, path: &CheckedPath<'_>) -> bool {
+    let One::Once(method) = head.requested_method else {
+        return false;
+    };
+    let Ok(method) = core::str::from_utf8(method) else {
+        return false;
+    };
+    matches!(
+        api.router.find(method, path),
+        Match::Route(_) | Match::Methods(_)
+    )
+}
+
+/// Why a path is not there, where it isn't
+fn absence(
+    policy: &Policy,
+    api: &Api,
+    found: &Match<'_>,
+    draft: &mut Draft,
+) -> Option<(Reason, Rc<Rule>)> {
+    match found {
+        Match::Route(_) => None,
+        Match::Ambiguous => Some((Reason::PathInvalid, Rc::clone(&policy.rules.guard))),
+        Match::NearMiss(route) => Some((Reason::PathAmbiguous, Rc::clone(&route.rule))),
+        Match::Methods(_) | Match::None if api.forwards_unmatched => None,
+        Match::Methods(methods) => {
+            let mut allow: Vec<_> = methods.iter().copied().collect();
+            if api.forwards_preflight && !methods.contains("OPTIONS") {
+                allow.push("OPTIONS");
+            }
+            draft.particulars.allow = Some(allow.join(", "));
+            Some((Reason::MethodNotAllowed, Rc::clone(&api.unmatched_rule)))
+        }
+        Match::None => Some((Reason::RouteUnknown, Rc::clone(&api.unmatched_rule))),
+    }
+}
+
+/// Finds the key of a request, good at this moment
+fn authenticate(
+    api: &Api,
+    head: &Head<'_>,
+    path: &CheckedPath<'_>,
+    draft: &mut Draft,
+) -> Result<Rc<Key>, (Reason, Rc<Rule>)> {
+    let result = credential::read(head, path)
+        .and_then(|digest| api.keys.get(&digest).ok_or(Reason::KeyUnknown))
+        .map_err(|reason| (reason, &api.credential_rule))
+        .and_then(|key| {
+            key.check(draft.wall)
+                .map(|()| key)
+                .map_err(|reason| (reason, &key.rule))
+        });
+    result.map(Rc::clone).map_err(|(reason, rule)| {
+        let realm = &api.name;
+        // RFC 6750, section 3.1: no error code for a request without any credential.
+        draft.particulars.challenge = Some(match reason {
+            Reason::CredentialMissing => format!("Bearer realm=\"{realm}\""),
+            _ => format!("Bearer realm=\"{realm}\", error=\"invalid_token\""),
+        });
+        (reason, Rc::clone(rule))
+    })
+}
+
+/// An upgrade is refused unless its route lets that very protocol through.
+fn check_upgrade(head: &Head<'_>, route: Option<&Route>, guard: &Rc<Rule>) -> Result<(), Rc<Rule>> {
+    let rule = || Rc::clone(route.map_or(guard, |route| &route.upgrade_rule));
+    match (head.upgrade, route) {
+        (One::Absent, _) => Ok(()),
+        (One::Once(protocol), Some(route)) => {
+            let protocol = protocol.trim_ascii().to_ascii_lowercase();
+            let known = route
+                .upgrades
+                .iter()
+                .any(|known| known.as_bytes() == protocol);
+            if known { Ok(()) } else { Err(rule()) }
+        }
+        (One::Once(_) | One::Repeated, _) => Err(rule()),
+    }
+}
