@@ -180,17 +180,19 @@ impl Limiter {
         let mut create = before.is_some();
         loop {
             let holder = slot_account(account, overflow);
-            let mut local = Local {
-                overflow,
-                taken_at: now,
-                ..Local::unknown(bucket)
-            };
+            let mut local = Local::unknown(bucket);
             let mut result = Ok(());
             let mut absent = false;
             store.update(&slot(account, overflow), &mut |record, fresh| {
                 let stored = Account::decode(holder, record);
                 absent = stored == Stored::Absent;
-                local.tat = stored.tat(bucket, self.born, now);
+                // Nothing of a slice that another worker was faster than.
+                local = Local {
+                    tat: stored.tat(bucket, self.born, now),
+                    taken_at: now,
+                    overflow,
+                    ..Local::unknown(bucket)
+                };
                 if let Err(refused) = bucket.charge(local.tat, now, cells) {
                     result = Err(refused);
                     return false;
@@ -382,3 +384,6 @@ fn count_account(max_accounts: u64, store: &mut dyn AccountStore) -> Result<bool
     })?;
     Ok(counted)
 }
+
+#[cfg(test)]
+mod tests;

@@ -224,6 +224,11 @@ impl Router {
     pub(crate) fn find(&self, method: &str, checked: &path::CheckedPath<'_>) -> Match<'_> {
         let path = checked.path.strip_prefix('/');
         let exact = self.exact.find(path, method);
+        // INVARIANT: before anything is made of the path: nobody but a route that says so takes
+        // an ambiguous escape, an API that forwards what it doesn't know least of all.
+        if checked.encoded & !exact.map_or(0, |leaf| leaf.encoded) != 0 {
+            return Match::Ambiguous;
+        }
         let folds = self.has_capitals
             || checked.path.bytes().any(|byte| byte.is_ascii_uppercase())
             || (checked.path.len() > 1 && checked.path.ends_with('/'));
@@ -250,9 +255,6 @@ impl Router {
                 Match::Methods(methods)
             };
         };
-        if checked.encoded & !leaf.encoded != 0 {
-            return Match::Ambiguous;
-        }
         Match::Route(&leaf.route)
     }
 }

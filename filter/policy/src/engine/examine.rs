@@ -82,6 +82,9 @@ pub(super) fn examine(
         return unkeyed(Reason::RequestMalformed, &rules.guard, false);
     };
     let Some(api) = api else {
+        if path.encoded != 0 {
+            return unkeyed(Reason::PathInvalid, &rules.guard, false);
+        }
         return match host::normalise(authority) {
             Some(_) => unkeyed(Reason::HostUnknown, &rules.hosts, true),
             None => unkeyed(Reason::RequestMalformed, &rules.guard, false),
@@ -108,8 +111,8 @@ pub(super) fn examine(
         Err((reason, rule)) => {
             // What is not there is not told from what is, without a key: but a caller without any
             // credential learns that a path or method does not exist.
-            if let (Reason::CredentialMissing, Some((reason, rule))) =
-                (reason, absence(policy, api, &found, draft))
+            if reason == Reason::CredentialMissing
+                && let Some((reason, rule)) = absence(policy, api, &found, draft)
             {
                 draft.particulars.challenge = None;
                 return unkeyed(reason, &rule, true);

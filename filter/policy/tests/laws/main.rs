@@ -1,0 +1,20 @@
+//! The laws of the policy core, as anybody sees it from outside.
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
+
+mod charging;
+mod configuration;
+mod denial;
+mod gate;
+mod path;
+mod reply;
+mod router;
+mod schema;
+mod store;
+mod target;
+mod wire;
