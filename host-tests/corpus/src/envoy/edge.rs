@@ -1,0 +1,110 @@
+//! The second list: the configuration that is shipped, as it is but for its addresses.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::process::{Directory, Process};
+use super::upstream::Upstream;
+use super::{START, Tools, Wire, outlived, text};
+use crate::case::Run;
+use crate::corpus::Corpus;
+use crate::document::{Document, from_yaml};
+use crate::ring::{Ring, Session};
+use crate::wire::stream::{Address, Deadline};
+
+/// `envoy/envoy.yaml` with the demo policy in it. All cases share its accounts, so they must say
+/// nothing of what is left.
+#[derive(Debug)]
+pub struct Edge {
+    process: Process,
+    upstream: Upstream,
+    address: Address,
+}
+
+impl Edge {
+    /// Starts Envoy.
+    ///
+    /// # Errors
+    /// A tool is missing, the configuration has another shape than this expects, or Envoy doesn't
+    /// come up.
+    pub fn start(_: &Corpus, _: &[Run<'_>]) -> Result<Self, String> {
+        let tools = Tools::find()?;
+        let directory = Directory::new()?;
+        let upstream = Upstream::start(&directory.path().join("upstream.sock"))?;
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../envoy/envoy.yaml");
+        let yaml = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let mut shipped: Value =
+            from_yaml(&yaml).map_err(|e| format!("{}: {e}", file.display()))?;
+        for (pointer, value) in [
+            (
+                "/admin/address",
+                json!({ "pipe": { "path": text(&directory.path().join("admin.sock")) } }),
+            ),
+            (
+                "/static_resources/listeners/0/address/socket_address/port_value",
+                json!(0),
+            ),
+            (
+                "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address",
+                json!({ "pipe": { "path": text(upstream.socket()) } }),
+            ),
+            (MODULE, json!(text(&tools.wasm))),
+        ] {
+            *shipped
+                .pointer_mut(pointer)
+                .ok_or_else(|| format!("envoy.yaml has no {pointer}"))? = value;
+        }
+        let mut process = Process::start(&tools.envoy, directory, &shipped)?;
+        process.wait_until_live(Deadline::after(START))?;
+        let address = listener(&process)?;
+        Ok(Self {
+            process,
+            upstream,
+            address,
+        })
+    }
+}
+
+const MODULE: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/1\
+    /typed_config/config/vm_config/code/local/filename";
+
+/// Where the one listener listens, since its port was left to the system.
+fn listener(process: &Process) -> Result<Address, String> {
+    let text = process.admin("/listeners?format=json")?;
+    let listeners: Value =
+        serde_json::from_str(&text).map_err(|e| format!("admin /listeners: {e}"))?;
+    let port = listeners
+        .pointer("/listener_statuses/0/local_address/socket_address/port_value")
+        .and_then(Value::as_u64)
+        .and_then(|port| u16::try_from(port).ok());
+    let port = port.ok_or_else(|| format!("admin /listeners names no port: {text}"))?;
+    Ok(Address::Tcp(([127, 0, 0, 1], port).into()))
+}
+
+impl Ring for Edge {
+    const NAME: &'static str = "edge";
+    const IS_REAL: bool = true;
+
+    fn begin<'a>(
+        &'a mut self,
+        run: Run<'a>,
+        _document: &'a Document,
+    ) -> Result<Box<dyn Session + 'a>, String> {
+        // The shipped filter has no root_id.
+        let root = String::new();
+        Ok(Box::new(Wire {
+            process: &self.process,
+            upstream: &self.upstream,
+            address: &self.address,
+            root,
+            run,
+        }))
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        self.upstream.check_leaks()?;
+        outlived(&self.process)
+    }
+}

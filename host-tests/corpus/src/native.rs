@@ -1,0 +1,227 @@
+//! Ring 1: the core natively. The shortest shell there can be, with a clock and a store of its own.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use portcullis_policy::{
+    AccountStore, Body, Change, Decision, Edit, Edits, Engine, MapStore, Moment, Outcome, Pause,
+    Policy, RateHeaders, Reason, Request, Settings, StoreError, is_reserved, parse_client,
+};
+
+use crate::case::{Answer, Fault, Run, Step};
+use crate::document::Document;
+use crate::ring::{Exchange, Record, Response, Ring, Seen, Session};
+use crate::wire::{Arrival, Field};
+
+/// The ring.
+#[derive(Debug, Default)]
+pub struct Native;
+
+/// Monotonic time at which every run begins: the VM is born then.
+const BORN: Duration = Duration::from_secs(1_000_000);
+
+impl Ring for Native {
+    const NAME: &'static str = "native";
+
+    fn begin<'a>(
+        &'a mut self,
+        run: Run<'a>,
+        document: &'a Document,
+    ) -> Result<Box<dyn Session + 'a>, String> {
+        let configuration = document.configuration(run.profile);
+        let policy = Policy::parse(&configuration, &run.to_string()).map_err(|errors| {
+            let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            format!(
+                "the policy `{}` is refused: {}",
+                document.name(),
+                lines.join("; ")
+            )
+        })?;
+        let settings = Settings {
+            seed: *b"a seed of a test",
+            born: nanoseconds(BORN),
+        };
+        Ok(Box::new(NativeSession {
+            run,
+            policy: Rc::new(policy),
+            engine: Engine::new(settings),
+            store: Store {
+                map: MapStore::default(),
+                fault: None,
+            },
+            decisions: 0,
+        }))
+    }
+}
+
+struct NativeSession<'a> {
+    run: Run<'a>,
+    policy: Rc<Policy>,
+    engine: Engine,
+    store: Store,
+    /// Decisions made so far, which makes their ids unique.
+    decisions: u128,
+}
+
+impl Session for NativeSession<'_> {
+    fn exchange(&mut self, step: &Step) -> Result<Exchange, String> {
+        let arrival = Arrival::new(&step.request, self.run.protocol);
+        let wall = Duration::from_secs(self.run.case.starts) + step.at;
+        self.decisions += 1;
+        let moment = Moment {
+            monotonic: nanoseconds(BORN + step.at),
+            wall: nanoseconds(wall),
+            decision: wall.as_millis() << 80 | self.decisions,
+        };
+        self.store.fault = step.fault;
+        let (outcome, early_edits) = match step.fault {
+            Some(Fault::HostFailed) => (
+                Outcome::unavailable(Reason::HostFailed, moment.decision),
+                None,
+            ),
+            Some(Fault::NotReady) => (
+                Outcome::unavailable(Reason::NotReady, moment.decision),
+                None,
+            ),
+            _ => self.decide(&arrival, moment),
+        };
+        let json = outcome.record.to_json();
+        let (response, upstream) = match &outcome.decision {
+            Decision::Reply(reply) => {
+                let headers = reply
+                    .headers
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), value.clone().into()));
+                let response = Response {
+                    status: reply.status,
+                    headers: headers.collect(),
+                    body: reply.body.clone(),
+                };
+                (response, None)
+            }
+            Decision::Forward(edits) => {
+                let edits = early_edits.as_ref().unwrap_or(edits);
+                let response = answer(&step.answer, &arrival, outcome.rate.as_ref());
+                (response, Some(forward(&arrival, edits)))
+            }
+        };
+        Ok(Exchange {
+            response: Some(response),
+            upstream,
+            record: Some(Record::parse(&json)?),
+            log: vec![format!("decision {json}")],
+            wall: wall.as_secs(),
+        })
+    }
+}
+
+impl NativeSession<'_> {
+    /// Goes with a request from step to step. The edits are those that went ahead of a body, if
+    /// they did.
+    fn decide(&mut self, arrival: &Arrival, moment: Moment) -> (Outcome, Option<Edits>) {
+        let Self {
+            policy,
+            engine,
+            store,
+            ..
+        } = self;
+        let headers: Vec<(&[u8], &[u8])> = arrival
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+            .collect();
+        let client = arrival
+            .source_address()
+            .and_then(|address| parse_client(address.as_bytes()));
+        let request = Request {
+            headers: &headers,
+            client: policy.wants_client().then_some(client),
+            end_of_stream: arrival.end_of_stream,
+        };
+        match engine.on_headers(policy, &request, moment, store) {
+            portcullis_policy::Step::Decided(outcome) => (outcome, None),
+            portcullis_policy::Step::AwaitClient(waiting) => {
+                (engine.with_client(waiting, client, moment, store), None)
+            }
+            portcullis_policy::Step::AwaitBody(waiting) => {
+                let early = (policy.pause() == Pause::Body).then(|| waiting.edits().clone());
+                let body = arrival.body.concat();
+                let body = if body.len() > waiting.max() {
+                    Body::TooLarge
+                } else {
+                    Body::Complete(&body)
+                };
+                (engine.with_body(waiting, body, moment, store), early)
+            }
+        }
+    }
+}
+
+/// The upstream's view of a request.
+fn forward(arrival: &Arrival, edits: &Edits) -> Seen {
+    let mut headers = arrival.headers.clone();
+    edits.each(|edit| match edit {
+        Edit::Remove(name) => headers.retain(|(n, _)| n != name),
+        Edit::Add(name, value) => headers.push((name.into(), value.into())),
+    });
+    let trailers: Vec<Field> = arrival
+        .trailers
+        .iter()
+        .filter(|(name, _)| !is_reserved(name))
+        .cloned()
+        .collect();
+    Seen::from_map(&headers, arrival.body.concat(), &trailers)
+}
+
+/// The upstream's answer as the client gets it, with the rate headers in place of its own.
+fn answer(answer: &Answer, arrival: &Arrival, rate: Option<&RateHeaders>) -> Response {
+    let mut headers: Vec<(String, Vec<u8>)> = answer
+        .headers
+        .iter()
+        .map(|(name, value)| {
+            let name = String::from_utf8_lossy(name.as_bytes()).to_ascii_lowercase();
+            (name, value.as_bytes().to_vec())
+        })
+        .collect();
+    if let Some(rate) = rate {
+        rate.each(|name, value| {
+            headers.retain(|(n, _)| n != name);
+            headers.push((name.to_owned(), value.into()));
+        });
+    }
+    let is_head = arrival
+        .headers
+        .iter()
+        .any(|(name, value)| name == b":method" && value == b"HEAD");
+    let has_body = !is_head && !matches!(answer.status, 101 | 204 | 304);
+    let body = if has_body {
+        answer.body.as_bytes().to_vec()
+    } else {
+        Vec::new()
+    };
+    Response {
+        status: answer.status,
+        headers,
+        body,
+    }
+}
+
+/// A map that can be broken.
+struct Store {
+    map: MapStore,
+    fault: Option<Fault>,
+}
+
+impl AccountStore for Store {
+    fn update(&mut self, key: &[u8], change: &mut Change<'_>) -> Result<(), StoreError> {
+        match self.fault {
+            Some(Fault::StoreContended) => Err(StoreError::Contended),
+            Some(Fault::StoreFailed) => Err(StoreError::Failed),
+            _ => self.map.update(key, change),
+        }
+    }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
