@@ -1,0 +1,568 @@
+//! What host calls answer, call by call.
+
+use portcullis_host::{BufferType as B, Callback as C, MapType as M};
+
+use crate::{
+    guest::{Guest, Number, Op, http_call, PAUSE},
+    scenario::{Scenario, get, got, scenarios, OK},
+};
+
+
+/// A stream in whose headers these calls are made.
+fn calling(ops: Vec<Op>) -> Scenario {
+    Scenario::new(Guest::new().on(C::RequestHeaders, ops))
+        .client(get("/a/b?c=d"))
+        .gets(got(200, OK, "ok"))
+        .forwards("", "")
+}
+
+/// Pauses until a root callback has come, which resumes.
+fn waiting(ops: Vec<Op>, answer: C, then: Vec<Op>) -> Scenario {
+    let pause = [vec![Op::SaveContext], ops, vec![Op::Return(PAUSE)]].concat();
+    let resume = [then, vec![Op::Act(Number::SavedContext), Op::Continue(0)]].concat();
+    Scenario::new(Guest::new().on(C::RequestHeaders, pause).on(answer, resume))
+        .client(get("/"))
+        .gets(got(200, OK, "ok"))
+        .forwards("", "")
+}
+
+scenarios! {
+    shared_data => calling(vec![
+            Op::GetShared("k"),
+            Op::SetShared("k", "one", Number::Is(0)),
+            Op::SetShared("k", "two", Number::Is(u32::MAX)),
+            Op::GetShared("k"),
+            Op::SetShared("k", "three", Number::LastCas),
+            Op::SetShared("k", "four", Number::LastCas),
+            Op::GetShared("k"),
+            Op::SetShared("fresh", "stale number", Number::Is(u32::MAX)),
+            Op::GetShared("fresh"),
+            Op::SetShared("k", "", Number::Is(0)),
+            Op::GetShared("k"),
+        ])
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "get_shared_data 1 ",
+            "set_shared_data 0",
+            "set_shared_data 8",
+            "get_shared_data 0 one",
+            "set_shared_data 0",
+            "set_shared_data 8",
+            "get_shared_data 0 three",
+            "set_shared_data 0",
+            "get_shared_data 0 stale number",
+            "set_shared_data 0",
+            "get_shared_data 0 ",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    queues => waiting(
+            vec![
+                Op::Dequeue(Number::Is(77)),
+                Op::Enqueue(Number::Is(77), "x"),
+                Op::ResolveQueue("", "none"),
+                Op::ResolveQueue("none", "q"),
+                Op::Nth(1, vec![Op::RegisterQueue("q")]),
+                Op::Dequeue(Number::LastToken),
+                Op::Enqueue(Number::LastToken, "one"),
+            ],
+            C::QueueReady,
+            vec![Op::Dequeue(Number::LastToken), Op::Dequeue(Number::LastToken)],
+        )
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "dequeue_shared_queue 1 ",
+            "enqueue_shared_queue 1",
+            "resolve_shared_queue 1 0",
+            "resolve_shared_queue 1 0",
+            "register_shared_queue 0 1",
+            "dequeue_shared_queue 7 ",
+            "enqueue_shared_queue 0",
+            "on_queue_ready 1 1",
+            "dequeue_shared_queue 0 one",
+            "dequeue_shared_queue 7 ",
+            "set_effective_context 0",
+            "continue_stream 0",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    metrics => calling(vec![
+            Op::DefineMetric(0, "counter"),
+            Op::Increment(Number::LastToken, 2),
+            Op::Increment(Number::LastToken, 0),
+            Op::Increment(Number::LastToken, -1),
+            Op::Record(Number::LastToken, 5),
+            Op::GetMetric(Number::LastToken),
+            Op::DefineMetric(1, "gauge"),
+            Op::Increment(Number::LastToken, 7),
+            Op::Increment(Number::LastToken, -3),
+            Op::GetMetric(Number::LastToken),
+            Op::Record(Number::LastToken, 5),
+            Op::GetMetric(Number::LastToken),
+            Op::DefineMetric(2, "histogram"),
+            Op::Record(Number::LastToken, 5),
+            Op::Increment(Number::LastToken, 1),
+            Op::GetMetric(Number::LastToken),
+            Op::DefineMetric(3, "none"),
+            Op::DefineMetric(0, "counter"),
+            Op::GetMetric(Number::LastToken),
+            Op::Increment(Number::Is(400), 1),
+            Op::Record(Number::Is(400), 1),
+            Op::GetMetric(Number::Is(400)),
+            Op::Increment(Number::Is(401), 1),
+            Op::Increment(Number::Is(402), 1),
+            Op::Record(Number::Is(403), 1),
+            Op::GetMetric(Number::Is(403)),
+        ])
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "define_metric 0 4",
+            "increment_metric 0",
+            "increment_metric 2",
+            "increment_metric 2",
+            "record_metric 0",
+            "get_metric 0 7",
+            "define_metric 0 5",
+            "increment_metric 0",
+            "increment_metric 0",
+            "get_metric 0 4",
+            "record_metric 0",
+            "get_metric 0 5",
+            "define_metric 0 6",
+            "record_metric 0",
+            "increment_metric 2",
+            "get_metric 2 0",
+            "define_metric 2 0",
+            "define_metric 0 8",
+            "get_metric 0 7",
+            "increment_metric 1",
+            "record_metric 1",
+            "get_metric 1 0",
+            "increment_metric 1",
+            "increment_metric 2",
+            "record_metric 1",
+            "get_metric 2 0",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    properties => calling(vec![
+            Op::GetProperty("plugin_name"),
+            Op::GetProperty("plugin_root_id"),
+            Op::GetProperty("plugin_vm_id"),
+            Op::GetProperty("request\0path"),
+            Op::GetProperty("request\0url_path"),
+            Op::GetProperty("request\0query"),
+            Op::GetProperty("request\0method"),
+            Op::GetProperty("request\0host"),
+            Op::GetProperty("request\0scheme"),
+            Op::GetProperty("request\0headers\0:path"),
+            Op::GetProperty("request\0headers\0x-none"),
+            Op::GetProperty("request\0none"),
+            Op::GetProperty("none"),
+            Op::GetProperty(""),
+            Op::SetProperty("mine", "value"),
+            Op::GetProperty("mine"),
+            Op::SetProperty("mine\0deep", "value"),
+            Op::GetProperty("mine\0deep"),
+        ])
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "get_property 0 plugin",
+            "get_property 0 root",
+            "get_property 0 properties",
+            "get_property 0 /a/b?c=d",
+            "get_property 0 /a/b",
+            "get_property 0 c=d",
+            "get_property 0 GET",
+            "get_property 0 localhost",
+            "get_property 0 http",
+            "get_property 0 /a/b?c=d",
+            "get_property 1 ",
+            "get_property 1 ",
+            "get_property 1 ",
+            "get_property 3 ",
+            "set_property 0",
+            "get_property 0 value",
+            "set_property 0",
+            "get_property 1 ",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    properties_of_a_root => Scenario::new(
+            Guest::new()
+                .on(C::RequestHeaders, [Op::Tick(1000)])
+                .on(C::Tick, [
+                    Op::GetProperty("plugin_name"),
+                    Op::GetProperty("plugin_root_id"),
+                    Op::GetProperty("plugin_vm_id"),
+                    Op::GetProperty("request\0path"),
+                    Op::SetProperty("mine", "value"),
+                    Op::GetProperty("mine"),
+                    Op::GetHeader(M::RequestHeaders, ":path"),
+                    Op::GetPairs(M::RequestHeaders),
+                    Op::AddHeader(M::RequestHeaders, "a", "b"),
+                    Op::GetBody(B::HttpRequestBody, 0, 10),
+                    Op::GetBody(B::PluginConfiguration, 0, 10),
+                    Op::GetBody(B::VmConfiguration, 0, 10),
+                    Op::Tick(0),
+                ]),
+        )
+        .client(get("/"))
+        .client(get("/").comes_at(22))
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "set_tick_period_milliseconds 0",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+            "on_tick 1",
+            "get_property 0 plugin",
+            "get_property 0 root",
+            "get_property 0 properties_of_a_root",
+            "get_property 1 ",
+            "set_property 1",
+            "get_property 1 ",
+            "get_header_map_value 2 ",
+            "get_header_map_pairs 0 0",
+            "add_header_map_value 2",
+            "get_buffer_bytes 0 ",
+            "get_buffer_bytes 1 ",
+            "get_buffer_bytes 0 ",
+            "set_tick_period_milliseconds 0",
+            "on_context_create 3 1",
+            "on_request_headers 3 6 1",
+            "set_tick_period_milliseconds 0",
+            "on_response_headers 3 3 0",
+            "on_response_body 3 2 0",
+            "on_response_body 3 0 1",
+            "on_log 3",
+            "on_done 3",
+            "on_delete 3",
+            "on_tick 1",
+            "get_property 0 plugin",
+            "get_property 0 root",
+            "get_property 0 properties_of_a_root",
+            "get_property 1 ",
+            "set_property 1",
+            "get_property 1 ",
+            "get_header_map_value 2 ",
+            "get_header_map_pairs 0 0",
+            "add_header_map_value 2",
+            "get_buffer_bytes 0 ",
+            "get_buffer_bytes 1 ",
+            "get_buffer_bytes 0 ",
+            "set_tick_period_milliseconds 0",
+        ])
+        .gets(got(200, OK, "ok"))
+        .gets(got(200, OK, "ok"))
+        .forwards("", "")
+        .forwards("", "");
+
+    what_makes_no_sense => calling(vec![
+            Op::Act(Number::Is(99)),
+            Op::Act(Number::Is(1)),
+            Op::GetHeader(M::RequestHeaders, ":path"),
+            Op::Act(Number::Is(2)),
+            Op::GetHeader(M::RequestHeaders, ":path"),
+            Op::Done,
+            Op::Foreign("nonsense"),
+            Op::Continue(2),
+            Op::Continue(3),
+            Op::Continue(4),
+            Op::Close(4),
+            Op::GetBody(B::CallData, 0, 10),
+            Op::GetBody(B::DownstreamData, 0, 10),
+            Op::GetBody(B::HttpCallResponseBody, 0, 10),
+            Op::GetBody(B::GrpcReceiveBuffer, 0, 10),
+            Op::GetBody(B::PluginConfiguration, 0, 10),
+            Op::SetBody(B::HttpRequestBody, 0, 0, "x"),
+            Op::SetBody(B::VmConfiguration, 0, 0, "x"),
+            Op::SetBody(B::PluginConfiguration, 0, 0, "x"),
+            Op::BodyStatus(B::HttpRequestBody),
+            Op::BodyStatus(B::PluginConfiguration),
+            Op::GetHeader(M::HttpCallResponseHeaders, ":status"),
+            Op::GetPairs(M::HttpCallResponseHeaders),
+            Op::AddHeader(M::HttpCallResponseHeaders, "a", "b"),
+            Op::GetHeader(M::HttpCallResponseTrailers, "t"),
+            Op::GetHeader(M::GrpcReceiveInitialMetadata, "t"),
+            Op::GetHeader(M::GrpcReceiveTrailingMetadata, "t"),
+            Op::MapSize(M::ResponseHeaders),
+            Op::SetPairs(M::ResponseHeaders, Vec::new()),
+            Op::GetStatus,
+        ])
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "set_effective_context 2",
+            "set_effective_context 0",
+            "get_header_map_value 2 ",
+            "set_effective_context 0",
+            "get_header_map_value 0 /a/b?c=d",
+            "done 1",
+            "call_foreign_function 1",
+            "continue_stream 0",
+            "continue_stream 12",
+            "continue_stream 2",
+            "close_stream 2",
+            "get_buffer_bytes 0 ",
+            "get_buffer_bytes 0 ",
+            "get_buffer_bytes 1 ",
+            "get_buffer_bytes 0 ",
+            "get_buffer_bytes 1 ",
+            "set_buffer_bytes 2",
+            "set_buffer_bytes 2",
+            "set_buffer_bytes 1",
+            "get_buffer_status 0 0",
+            "get_buffer_status 1 0",
+            "get_header_map_value 2 ",
+            "get_header_map_pairs 0 0",
+            "add_header_map_value 2",
+            "get_header_map_value 2 ",
+            "get_header_map_value 2 ",
+            "get_header_map_value 2 ",
+            "get_header_map_size 2 0",
+            "set_header_map_pairs 2",
+            "get_status 0 0 ",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    the_system => calling(vec![
+            Op::Environment,
+            Op::Print(1, "to standard output\n"),
+            Op::Print(2, "to standard error"),
+            Op::Print(3, "to nowhere"),
+            Op::Print(1, ""),
+            Op::Log("the end"),
+        ])
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "environ_sizes_get 0 0 ",
+            "to standard output",
+            "fd_write 0 19",
+            "to standard error",
+            "fd_write 0 17",
+            "fd_write 8 0",
+            "fd_write 0 0",
+            "the end",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    an_http_callout => waiting(
+            vec![http_call("up", 1000)],
+            C::HttpCallResponse,
+            vec![
+                Op::GetHeader(M::HttpCallResponseHeaders, ":status"),
+                Op::GetHeader(M::HttpCallResponseHeaders, "x-none"),
+                Op::GetBody(B::HttpCallResponseBody, 0, 100),
+                Op::GetBody(B::HttpCallResponseBody, 2, 2),
+                Op::GetHeader(M::HttpCallResponseTrailers, "t"),
+                Op::AddHeader(M::HttpCallResponseHeaders, "a", "b"),
+                Op::GetStatus,
+            ],
+        )
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "http_call 0 4",
+            "on_http_call_response 1 4 3 6 0",
+            "get_header_map_value 0 200",
+            "get_header_map_value 1 ",
+            "get_buffer_bytes 0 called",
+            "get_buffer_bytes 0 ll",
+            "get_header_map_value 2 ",
+            "add_header_map_value 2",
+            "get_status 0 0 ",
+            "set_effective_context 0",
+            "continue_stream 0",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    an_http_callout_to_a_dead_cluster => waiting(
+            vec![http_call("dead", 1000)],
+            C::HttpCallResponse,
+            vec![
+                Op::GetHeader(M::HttpCallResponseHeaders, ":status"),
+                Op::GetHeader(M::HttpCallResponseHeaders, "content-type"),
+                Op::GetBody(B::HttpCallResponseBody, 0, 200),
+            ],
+        )
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "http_call 0 4",
+            "on_http_call_response 1 4 3 98 0",
+            "get_header_map_value 0 503",
+            "get_header_map_value 0 text/plain",
+            "get_buffer_bytes 0 upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+            "set_effective_context 0",
+            "continue_stream 0",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    an_http_callout_that_times_out => waiting(
+            vec![http_call("silent", 200)],
+            C::HttpCallResponse,
+            vec![
+                Op::GetHeader(M::HttpCallResponseHeaders, ":status"),
+                Op::GetBody(B::HttpCallResponseBody, 0, 100),
+            ],
+        )
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "http_call 0 4",
+            "on_http_call_response 1 4 3 24 0",
+            "get_header_map_value 0 504",
+            "get_buffer_bytes 0 upstream request timeout",
+            "set_effective_context 0",
+            "continue_stream 0",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    an_answer_for_a_stream_whose_client_left => Scenario::new(
+            Guest::new()
+                .on(C::RequestHeaders, [http_call("silent", 1500), Op::SaveContext, Op::Return(PAUSE)])
+                .on(C::HttpCallResponse, [
+                    Op::GetHeader(M::HttpCallResponseHeaders, ":status"),
+                    Op::Act(Number::SavedContext),
+                ]),
+        )
+        .client(get("/").leaves_at(3))
+        .client(get("/").comes_at(9).leaves_at(12))
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "http_call 0 4",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+            "on_http_call_response 1 4 3 24 0",
+            "get_header_map_value 0 504",
+            "set_effective_context 2",
+            "on_context_create 3 1",
+            "on_request_headers 3 6 1",
+            "http_call 0 8",
+            "on_log 3",
+            "on_done 3",
+            "on_delete 3",
+            "on_http_call_response 1 8 3 24 0",
+            "get_header_map_value 0 504",
+            "set_effective_context 2",
+        ])
+        .gets(crate::scenario::Got::Nothing)
+        .gets(crate::scenario::Got::Nothing);
+
+    callouts_that_are_refused => calling(vec![
+            http_call("none", 1000),
+            Op::HttpCall { cluster: "up", headers: Vec::new(), body: "", timeout: 1000 },
+            http_call("up", u32::MAX),
+            Op::GrpcCall { cluster: "none", message: "m", timeout: 1000 },
+            Op::GrpcStream { cluster: "none" },
+            Op::GrpcSend(Number::Is(6), "m"),
+            Op::GrpcSend(Number::Is(5), "m"),
+            Op::GrpcCancel(Number::Is(4)),
+            Op::GrpcCancel(Number::Is(5)),
+            Op::GrpcCancel(Number::Is(6)),
+            Op::GrpcClose(Number::Is(4)),
+            Op::GrpcClose(Number::Is(5)),
+            Op::GrpcClose(Number::Is(6)),
+        ])
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "http_call 2 0",
+            "http_call 2 0",
+            "http_call 2 0",
+            "grpc_call 4 0",
+            "grpc_stream 4 0",
+            "grpc_send 1",
+            "grpc_send 2",
+            "grpc_cancel 2",
+            "grpc_cancel 1",
+            "grpc_cancel 1",
+            "grpc_close 2",
+            "grpc_close 1",
+            "grpc_close 1",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+
+    a_grpc_call_to_a_dead_cluster => waiting(
+            vec![Op::GrpcCall { cluster: "dead", message: "m", timeout: 1000 }],
+            C::GrpcClose,
+            vec![Op::GetBody(B::GrpcReceiveBuffer, 0, 10)],
+        )
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 6 1",
+            "grpc_call 0 5",
+            "on_grpc_close 1 5 14",
+            "get_buffer_bytes 0 ",
+            "set_effective_context 0",
+            "continue_stream 0",
+            "on_response_headers 2 3 0",
+            "on_response_body 2 2 0",
+            "on_response_body 2 0 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ]);
+}
