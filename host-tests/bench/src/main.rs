@@ -1,0 +1,66 @@
+//! `cargo xtask bench`: what the gate costs, and that its limits hold.
+//!
+//! Everything is measured against something else in the same run: a filter that does nothing, Envoy's
+//! own filters, a Lua script. Machines differ; these ratios hardly do.
+
+mod bootstrap;
+mod client;
+mod comparison;
+mod envoy;
+mod figure;
+mod footprint;
+#[cfg(feature = "fuel")]
+mod fuel;
+mod law;
+mod module;
+mod options;
+mod placement;
+mod policy;
+mod scratch;
+mod table;
+mod target;
+mod variant;
+mod wrk;
+
+use std::env;
+use std::process::ExitCode;
+
+use xtask::failure::{Failure, Result};
+use xtask::process;
+use xtask::workspace::Workspace;
+
+use crate::options::{Task, USAGE};
+
+fn main() -> ExitCode {
+    process::watch_signals();
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        // As a shell tells that a signal ended a command.
+        Err(Failure::Stopped) => ExitCode::from(130),
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<()> {
+    if arguments.iter().any(|argument| ["-h", "--help"].contains(&argument.as_str())) {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let workspace = Workspace::find()?;
+    match Task::parse(arguments)? {
+        Task::Envoy(comparison) => comparison::run(&workspace, &comparison),
+        Task::Law(law) => law::run(&workspace, law),
+        Task::Footprint { json } => footprint::run(&workspace, json),
+        #[cfg(feature = "fuel")]
+        Task::Fuel { json, write } => fuel::run(&workspace, json, write),
+        #[cfg(not(feature = "fuel"))]
+        Task::Fuel { .. } => Err(Failure::new(
+            "this build can't measure fuel",
+            "build it with the feature `fuel`",
+        )),
+    }
+}

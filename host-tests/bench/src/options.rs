@@ -1,0 +1,234 @@
+//! What is asked on the command line.
+
+use std::path::PathBuf;
+
+use xtask::failure::{Failure, Result};
+
+use crate::variant::Variant;
+
+/// How the command is used.
+pub(crate) const USAGE: &str = "\
+cargo xtask bench --envoy | --law | --fuel | --footprint  [--json]
+  --envoy       CPU that each variant adds to a request in a real Envoy, in interleaved rounds (needs wrk)
+    --rounds N         at least 5 for figures to publish (5)
+    --seconds N        seconds a variant and round (1)
+    --concurrency N    Envoy's workers (1)
+    --keys N           API keys, each of a principal of its own (1000)
+    --hot              one key only, its rate high enough for all
+    --only A,B         these variants only; `none` is always there
+    --also NAME=FILE   one more variant: `full` by another module
+  --law         passes of a bucket at twice its rate, over all workers, against burst + rate x time
+    --runs N           each with a key of its own, all at the same time (10)
+    --seconds N        (60)
+  --fuel        wasmtime fuel of a decision: a number that no machine changes
+    --write            takes what was measured as the new budget
+  --footprint   the module's size, its build when nothing changed, start-up CPU, memory a worker
+  Figures mean little on a busy machine: see the spreads.";
+
+/// One benchmark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    Envoy(Comparison),
+    Law(Law),
+    Fuel { json: bool, write: bool },
+    Footprint { json: bool },
+}
+
+/// What `--envoy` compares, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Comparison {
+    pub(crate) json: bool,
+    pub(crate) rounds: u32,
+    pub(crate) seconds: u32,
+    pub(crate) concurrency: u32,
+    pub(crate) population: Population,
+    pub(crate) variants: Vec<Variant>,
+    /// Modules that are compared besides, each with its name.
+    pub(crate) also: Vec<(String, PathBuf)>,
+}
+
+/// Who calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Population {
+    /// So many principals in turn, each with a key of its own.
+    Principals(u32),
+    /// One principal, as fast as it can.
+    Hot,
+}
+
+/// How `--law` is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Law {
+    pub(crate) json: bool,
+    pub(crate) runs: u32,
+    pub(crate) seconds: u32,
+}
+
+impl Population {
+    /// How many principals there are.
+    pub(crate) const fn principals(self) -> u32 {
+        match self {
+            Self::Principals(count) => count,
+            Self::Hot => 1,
+        }
+    }
+}
+
+impl Task {
+    /// Reads the arguments.
+    ///
+    /// # Errors
+    ///
+    /// When they don't say one benchmark, or say what it does not take.
+    pub(crate) fn parse(arguments: &[String]) -> Result<Self> {
+        let mut given = Given(arguments.to_vec());
+        let json = given.flag("--json");
+        let chosen = ["--envoy", "--law", "--fuel", "--footprint"].map(|name| given.flag(name));
+        let task = match chosen {
+            [true, false, false, false] => Self::Envoy(Comparison {
+                json,
+                rounds: given.number("--rounds", 5)?,
+                seconds: given.number("--seconds", 1)?,
+                concurrency: given.number("--concurrency", 1)?,
+                population: population(&mut given)?,
+                variants: variants(given.value("--only")?)?,
+                also: also(&mut given)?,
+            }),
+            [false, true, false, false] => Self::Law(Law {
+                json,
+                runs: given.number("--runs", 10)?,
+                seconds: given.number("--seconds", 60)?,
+            }),
+            [false, false, true, false] => Self::Fuel { json, write: given.flag("--write") },
+            [false, false, false, true] => Self::Footprint { json },
+            _ => return Err(Failure::new("name one benchmark", USAGE)),
+        };
+        match given.0.first() {
+            None => Ok(task),
+            Some(unknown) => Err(Failure::new(format!("unknown argument: {unknown}"), USAGE)),
+        }
+    }
+}
+
+fn population(given: &mut Given) -> Result<Population> {
+    let keys = given.number("--keys", 1000)?;
+    Ok(if given.flag("--hot") { Population::Hot } else { Population::Principals(keys) })
+}
+
+fn variants(only: Option<String>) -> Result<Vec<Variant>> {
+    let Some(only) = only else {
+        return Ok(Variant::ALL.to_vec());
+    };
+    let mut chosen = vec![Variant::None];
+    for name in only.split(',') {
+        let variant = Variant::ALL.into_iter().find(|variant| variant.name() == name);
+        let variant = variant.ok_or_else(|| {
+            let names = Variant::ALL.map(Variant::name).join(" ");
+            Failure::new(format!("there is no variant `{name}`"), format!("one of {names}"))
+        })?;
+        if !chosen.contains(&variant) {
+            chosen.push(variant);
+        }
+    }
+    Ok(chosen)
+}
+
+fn also(given: &mut Given) -> Result<Vec<(String, PathBuf)>> {
+    let mut modules: Vec<(String, PathBuf)> = Vec::new();
+    while let Some(value) = given.value("--also")? {
+        let named = value.split_once('=').filter(|(name, _)| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+            !name.is_empty() && name.bytes().all(plain)
+        });
+        let (name, file) = named.ok_or_else(|| {
+            Failure::new(format!("`{value}` is not NAME=FILE"), "--also o3=target/o3.wasm")
+        })?;
+        let taken = modules.iter().any(|(other, _)| other == name)
+            || Variant::ALL.iter().any(|variant| variant.name() == name);
+        if taken {
+            return Err(Failure::new(format!("two variants are called `{name}`"), "rename one"));
+        }
+        modules.push((name.to_owned(), file.into()));
+    }
+    Ok(modules)
+}
+
+/// The arguments that nobody has taken yet.
+struct Given(Vec<String>);
+
+impl Given {
+    fn flag(&mut self, name: &str) -> bool {
+        let at = self.0.iter().position(|argument| argument == name);
+        if let Some(at) = at {
+            self.0.remove(at);
+        }
+        at.is_some()
+    }
+
+    fn value(&mut self, name: &str) -> Result<Option<String>> {
+        let Some(at) = self.0.iter().position(|argument| argument == name) else {
+            return Ok(None);
+        };
+        let mut taken = self.0.drain(at..at.saturating_add(2).min(self.0.len()));
+        match (taken.next(), taken.next()) {
+            (_, Some(value)) => Ok(Some(value)),
+            _ => Err(Failure::new(format!("{name} needs a value"), USAGE)),
+        }
+    }
+
+    fn number(&mut self, name: &str, default: u32) -> Result<u32> {
+        let Some(text) = self.value(name)? else {
+            return Ok(default);
+        };
+        let number = text.parse().ok().filter(|number| *number > 0);
+        number.ok_or_else(|| {
+            Failure::new(format!("{name} {text}: not a number from 1 on"), USAGE)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Task> {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        Task::parse(&arguments)
+    }
+
+    #[test]
+    fn defaults() {
+        let Ok(Task::Envoy(comparison)) = parse("--envoy") else { panic!("no comparison") };
+        assert_eq!((comparison.rounds, comparison.concurrency), (5, 1));
+        assert_eq!(comparison.population, Population::Principals(1000));
+        assert_eq!(comparison.variants, Variant::ALL);
+        assert_eq!(parse("--law --json"), Ok(Task::Law(Law { json: true, runs: 10, seconds: 60 })));
+    }
+
+    #[test]
+    fn everything_given() {
+        let line = "--concurrency 2 --hot --envoy --only full,core --also b=x/y.wasm --rounds 9";
+        let Ok(Task::Envoy(comparison)) = parse(line) else { panic!("no comparison") };
+        assert_eq!((comparison.rounds, comparison.concurrency), (9, 2));
+        assert_eq!(comparison.population, Population::Hot);
+        assert_eq!(comparison.variants, [Variant::None, Variant::Full, Variant::Core]);
+        assert_eq!(comparison.also, [("b".to_owned(), "x/y.wasm".into())]);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            "",
+            "--law --envoy",
+            "--envoy --rounds",
+            "--envoy --rounds 0",
+            "--envoy --only nope",
+            "--envoy --also full=x",
+            "--envoy --also x",
+            "--fuel --hot",
+            "--envoy more",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}
