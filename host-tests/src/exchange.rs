@@ -198,6 +198,8 @@ pub(crate) struct Exchange {
     pub(crate) head_request: bool,
     pub(crate) grpc_request: bool,
     pub(crate) origin: Option<Origin>,
+    /// What the filter said of its reply.
+    pub(crate) details: Vec<u8>,
     pub(crate) events: VecDeque<Event>,
     pub(crate) calls: Calls,
     pub(crate) fuel: BTreeMap<Callback, u64>,
@@ -231,6 +233,7 @@ impl Exchange {
             head_request: false,
             grpc_request: false,
             origin: None,
+            details: Vec::new(),
             events: VecDeque::new(),
             calls: Calls::default(),
             fuel: BTreeMap::new(),

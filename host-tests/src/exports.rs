@@ -72,10 +72,13 @@ pub(crate) fn bind(
     instance: &Instance,
 ) -> Result<BTreeMap<Callback, Export>> {
     let memory = instance.get_memory(&mut *store, "memory");
-    let mut allocators =
-        ALLOCATORS.iter().filter_map(|name| instance.get_func(&mut *store, name));
+    let mut allocators = ALLOCATORS
+        .iter()
+        .filter_map(|name| instance.get_func(&mut *store, name));
     let allocator = allocators.next();
-    let allocate = allocator.map(|function| function.typed(&*store)).transpose()?;
+    let allocate = allocator
+        .map(|function| function.typed(&*store))
+        .transpose()?;
     store.data_mut().memory = memory;
     store.data_mut().allocate = allocate;
     let mut exports = BTreeMap::new();

@@ -75,7 +75,7 @@ impl Vm {
             return;
         };
         exchange.disconnected = true;
-        exchange.abandon_upstream();
+        self.abandon_upstream(id);
         self.destroy(id);
     }
 
@@ -100,14 +100,16 @@ impl Vm {
 
     /// The filter closed the stream.
     pub(crate) fn reset(&mut self, id: u32) {
-        let Some(exchange) = self.live(id) else {
-            return;
-        };
-        exchange.abandon_upstream();
-        exchange.events.push_back(Event::Reset {
-            side: Side::Response,
-        });
-        self.destroy(id);
+        if self.live(id).is_some() {
+            self.abandon_upstream(id);
+            self.emit(
+                id,
+                Event::Reset {
+                    side: Side::Response,
+                },
+            );
+            self.destroy(id);
+        }
     }
 
     fn create(&mut self, id: u32) {
@@ -458,6 +460,7 @@ impl Vm {
         } else {
             // The response has begun to pass the filters: they are not bothered with another.
             exchange.origin = Some(origin);
+            exchange.details.clone_from(&reply.details);
             let (map, body) = reply.shape(exchange.grpc_request, exchange.head_request);
             exchange.response.buffered = None;
             exchange.response.headers = Some(map);
@@ -475,6 +478,7 @@ impl Vm {
             return;
         };
         exchange.origin = Some(origin);
+        exchange.details.clone_from(&reply.details);
         exchange.response_known = true;
         let (map, body) = reply.shape(exchange.grpc_request, exchange.head_request);
         self.headers(id, Side::Response, map, body.is_none());
@@ -501,18 +505,15 @@ impl Vm {
             Side::Request => exchange.request_sent = true,
             Side::Response => exchange.response_begun = true,
         }
-        exchange
-            .events
-            .push_back(Event::Headers { side, headers, end });
+        self.emit(id, Event::Headers { side, headers, end });
         self.passed(id, side, end);
     }
 
     fn pass_data(&mut self, id: u32, side: Side, data: Vec<u8>, end: bool) {
-        let Some(exchange) = self.live(id) else {
-            return;
-        };
-        exchange.events.push_back(Event::Data { side, data, end });
-        self.passed(id, side, end);
+        if self.live(id).is_some() {
+            self.emit(id, Event::Data { side, data, end });
+            self.passed(id, side, end);
+        }
     }
 
     fn pass_trailers(&mut self, id: u32, side: Side) {
@@ -523,9 +524,7 @@ impl Vm {
             return;
         };
         let trailers = map.entries().clone();
-        exchange
-            .events
-            .push_back(Event::Trailers { side, trailers });
+        self.emit(id, Event::Trailers { side, trailers });
         self.passed(id, side, true);
     }
 
@@ -538,8 +537,33 @@ impl Vm {
         if side == Side::Response {
             let finished = exchange.origin == Some(Origin::Upstream) && exchange.request.passed;
             exchange.upstream_gone |= finished;
-            exchange.abandon_upstream();
+            self.abandon_upstream(id);
             self.destroy(id);
+        }
+    }
+
+    /// Lets go of an upstream that still takes the request or owes its response.
+    fn abandon_upstream(&mut self, id: u32) {
+        let Some(exchange) = self.live(id) else {
+            return;
+        };
+        if exchange.request_sent && !exchange.upstream_gone {
+            exchange.upstream_gone = true;
+            self.emit(
+                id,
+                Event::Reset {
+                    side: Side::Request,
+                },
+            );
+        }
+    }
+
+    /// Something leaves the chain.
+    fn emit(&mut self, id: u32, event: Event) {
+        let host = self.host_mut();
+        if let Some(exchange) = host.exchanges.get_mut(&id) {
+            exchange.events.push_back(event);
+            host.fresh.insert(id);
         }
     }
 
@@ -581,16 +605,6 @@ impl Exchange {
     /// Whether what is left of the request does not matter any more.
     fn request_is_moot(&self) -> bool {
         self.request_aborted || self.response_known
-    }
-
-    /// Lets go of an upstream that still takes the request or owes its response.
-    fn abandon_upstream(&mut self) {
-        if self.request_sent && !self.upstream_gone {
-            self.upstream_gone = true;
-            self.events.push_back(Event::Reset {
-                side: Side::Request,
-            });
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The state of one VM that the functions it imports work on.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::Arc,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Host {
     pub(crate) contexts: BTreeMap<u32, Context>,
     /// All exchanges whose results were not taken yet, by their context's id.
     pub(crate) exchanges: BTreeMap<u32, Exchange>,
+    /// The exchanges for which something has left the chain since this was looked at.
+    pub(crate) fresh: BTreeSet<u32>,
     pub(crate) next_context: u32,
     /// The callback that runs, and the context that it runs for.
     pub(crate) callback: Callback,

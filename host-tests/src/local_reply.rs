@@ -9,6 +9,8 @@ pub(crate) struct LocalReply {
     pub(crate) status: u32,
     pub(crate) headers: Headers,
     pub(crate) body: Vec<u8>,
+    /// What the filter says of it to the proxy's log (Envoy's response code details).
+    pub(crate) details: Vec<u8>,
     /// For a gRPC request, in place of the code that the HTTP status maps to.
     pub(crate) grpc_status: Option<u32>,
 }
@@ -19,6 +21,7 @@ impl LocalReply {
             status,
             headers: Vec::new(),
             body: body.as_bytes().to_vec(),
+            details: Vec::new(),
             grpc_status: None,
         }
     }

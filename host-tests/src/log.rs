@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use crate::abi::LogLevel;
+use crate::{abi::LogLevel, world::CANARY};
 
 /// A line that a guest logged, or wrote to its standard output or error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,10 @@ impl Logs {
     pub(crate) fn write(&self, line: LogLine) {
         match self.sink {
             LogSink::Keep => self.lock().push(line),
-            LogSink::Print(from) if line.level >= from => eprintln!("{line}"),
+            // What the canary has to say of a policy is in the error, or said again by the workers.
+            LogSink::Print(from) if line.level >= from && line.worker != CANARY => {
+                eprintln!("{line}");
+            }
             LogSink::Print(_) => {}
         }
     }

@@ -233,6 +233,10 @@ pub struct StreamResult {
     pub response: Option<Message>,
     /// Who wrote the response.
     pub origin: Option<Origin>,
+    /// What the filter told the proxy of its own reply (`status_code_details`).
+    pub details: Vec<u8>,
+    /// Attributes that the filter set (`proxy_set_property`), by their path.
+    pub properties: BTreeMap<Vec<u8>, Vec<u8>>,
     /// The host calls made in callbacks of this stream.
     pub calls: Calls,
     /// The fuel used by callbacks of this stream; empty if fuel is not metered.

@@ -91,6 +91,7 @@ impl Vm {
             },
             contexts: BTreeMap::new(),
             exchanges: BTreeMap::new(),
+            fresh: Default::default(),
             next_context: 1,
             callback: Callback::Initialize,
             current: 0,
@@ -171,8 +172,8 @@ impl Vm {
         host.stop_iteration = false;
         host.exit_code = None;
         let before = self.refuel();
-        let result =
-            before.and_then(|before| Ok((before, export.call(&mut self.store, invocation.arguments)?)));
+        let result = before
+            .and_then(|before| Ok((before, export.call(&mut self.store, invocation.arguments)?)));
         let (fuel, result) = match result {
             Ok((before, returned)) => (before.saturating_sub(self.fuel_left()), Ok(returned)),
             Err(error) => (0, Err(error)),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     abi::Status,
-    call::{Calls, HostCall},
+    call::Calls,
     callback::Invocation,
     callout::{Answer, Callout, CalloutReply, CalloutRequest},
     clock::nanoseconds,
@@ -40,6 +40,8 @@ pub struct Worker {
     roots: BTreeMap<Root, RootSlot>,
     next_root: u32,
     streams: BTreeMap<StreamId, Slot>,
+    /// The same, by VM and context.
+    ids: BTreeMap<(u64, u32), StreamId>,
     next_stream: u64,
     loaded_at: u64,
     traps: Vec<TrapReport>,
@@ -78,6 +80,7 @@ impl Worker {
             roots: BTreeMap::new(),
             next_root: 0,
             streams: BTreeMap::new(),
+            ids: BTreeMap::new(),
             next_stream: 0,
             loaded_at: shared.clock.monotonic(),
             traps: Vec::new(),
@@ -153,13 +156,9 @@ impl Worker {
         }
         let id = StreamId(self.next_stream);
         self.next_stream = self.next_stream.saturating_add(1);
-        self.streams.insert(
-            id,
-            Slot {
-                vm: self.vm.number,
-                context,
-            },
-        );
+        let vm = self.vm.number;
+        self.streams.insert(id, Slot { vm, context });
+        self.ids.insert((vm, context), id);
         Ok(id)
     }
 
@@ -295,6 +294,8 @@ impl Worker {
             forwarded,
             response,
             origin: exchange.origin,
+            details: exchange.details.clone(),
+            properties: exchange.filter_state.clone(),
             calls: exchange.calls.clone(),
             fuel: exchange.fuel.clone(),
             violations: exchange.violations.clone(),
@@ -313,10 +314,20 @@ impl Worker {
         Ok(exchange(vm, context)?.events.drain(..).collect())
     }
 
-    /// Whether something has left the filter chain that was not taken yet.
-    #[must_use]
-    pub fn has_events(&self, id: StreamId) -> bool {
-        self.peek(id).is_ok_and(|exchange| !exchange.events.is_empty())
+    /// The streams for which something has left the filter chain since the last time that this
+    /// was asked.
+    pub(crate) fn take_fresh(&mut self) -> Vec<StreamId> {
+        let mut fresh = Vec::new();
+        for vm in std::iter::once(&mut self.vm).chain(&mut self.dead) {
+            let number = vm.number;
+            let contexts = std::mem::take(&mut vm.host_mut().fresh);
+            fresh.extend(
+                contexts
+                    .iter()
+                    .filter_map(|context| self.ids.get(&(number, *context))),
+            );
+        }
+        fresh
     }
 
     /// Bytes of the request that are held back.
@@ -336,6 +347,8 @@ impl Worker {
         self.disconnect(id)?;
         let (vm, context) = self.find(id)?;
         vm.host_mut().exchanges.remove(&context);
+        let number = vm.number;
+        self.ids.remove(&(number, context));
         self.streams.remove(&id);
         self.dead.retain(|vm| !vm.host().exchanges.is_empty());
         Ok(())
@@ -366,12 +379,6 @@ impl Worker {
     #[must_use]
     pub fn calls(&self) -> &Calls {
         &self.vm.host().calls
-    }
-
-    /// How often this worker's VM made one call.
-    #[must_use]
-    pub fn calls_of(&self, call: HostCall) -> u64 {
-        self.calls().of(call)
     }
 
     /// Every callback of the VM that runs, in order; empty if the settings say so.
@@ -631,13 +638,18 @@ impl Worker {
     fn vm_of(&self, id: StreamId) -> Result<(&Vm, u32), HostError> {
         let slot = self.streams.get(&id).ok_or(HostError::NoSuchStream)?;
         let mut vms = std::iter::once(&self.vm).chain(&self.dead);
-        let vm = vms.find(|vm| vm.number == slot.vm).ok_or(HostError::NoSuchStream)?;
+        let vm = vms
+            .find(|vm| vm.number == slot.vm)
+            .ok_or(HostError::NoSuchStream)?;
         Ok((vm, slot.context))
     }
 
     pub(crate) fn peek(&self, id: StreamId) -> Result<&Exchange, HostError> {
         let (vm, context) = self.vm_of(id)?;
-        vm.host().exchanges.get(&context).ok_or(HostError::NoSuchStream)
+        vm.host()
+            .exchanges
+            .get(&context)
+            .ok_or(HostError::NoSuchStream)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The credential of a request: one bearer token (RFC 6750, section 2.1).
 
-use crate::key::KeyDigest;
+use crate::key::{KeyDigest, KeyRing};
 use crate::path::{self, CheckedPath};
 use crate::reason::Reason;
 use crate::request::{Head, One};
@@ -27,6 +27,22 @@ pub(crate) fn read(head: &Head<'_>, path: &CheckedPath<'_>) -> Result<KeyDigest,
             .map(KeyDigest::of)
             .ok_or(Reason::CredentialMalformed),
         One::Repeated => Err(Reason::CredentialRepeated),
+    }
+}
+
+/// Whether a request carries a key of these, good or not, however often
+///
+/// A route that needs no key may get somebody else's credential, which is its upstream's to read:
+/// only ours is kept from it.
+pub(crate) fn is_ours(head: &Head<'_>, keys: &KeyRing) -> bool {
+    let known = |token: &[u8]| keys.get(&KeyDigest::of(token)).is_some();
+    match head.authorization {
+        One::Absent => false,
+        One::Once(value) => value
+            .split(|byte| *byte == b',')
+            .filter_map(token)
+            .any(known),
+        One::Repeated => true,
     }
 }
 

@@ -10,6 +10,7 @@ use self::draft::Draft;
 use self::examine::{Finding, examine};
 use crate::account::AccountStore;
 use crate::client::{ClientCharge, Clients};
+use crate::credential;
 use crate::forward::Edits;
 use crate::key::Key;
 use crate::limiter::{Charged, Limiter};
@@ -177,7 +178,10 @@ impl Engine {
                 charged,
             } => {
                 if reason.status() == 0 {
-                    draft.edits = Some(Edits::new(moment.decision, reserved));
+                    let mut edits = Edits::new(moment.decision, reserved);
+                    edits.strip_credential = draft.strips_credential
+                        && api.is_some_and(|api| credential::is_ours(&head, &api.keys));
+                    draft.edits = Some(edits);
                 }
                 draft.found(reason, rule);
                 match request.client {

@@ -5,7 +5,7 @@
 //! there are is part of the budget instead.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use portcullis_host::{
@@ -339,6 +339,8 @@ fn table(costs: &Costs, budget: &Costs) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     /// The module under test: that of `cargo xtask test`, or of the last `cargo xtask wasm`.

@@ -50,21 +50,6 @@ pub(crate) fn policy(variant: Variant, population: Population) -> Value {
         "tiers": { "enterprise": { "rate": rate } },
         "keys": keys,
         "routes": {
-            "analyze": {
-                "match": "POST /v1/threats/analyze",
-                "scope": "threats",
-                "body": { "max": "64KiB" },
-                "class": {
-                    "from": "body.mode",
-                    "absent": "quick",
-                    "costs": { "quick": 1, "deep": 10, "sandbox": 20 },
-                },
-                "fields": {
-                    "target": { "type": "string", "required": true },
-                    "metadata": { "type": "object" },
-                },
-                "verdict": { "of": "body.target", "when": ["quick"], "on_unknown": "answer" },
-            },
             "scan": { "match": "POST /v1/scans/initialize", "scope": "scans" },
             "read": { "match": "GET /v1/**", "scope": "threats" },
         },
@@ -74,6 +59,12 @@ pub(crate) fn policy(variant: Variant, population: Population) -> Value {
     {
         api.insert("credential".to_owned(), "keep".into());
         api.insert("identity".to_owned(), "none".into());
+    }
+    // A class that costs more than the whole of a spent bucket could never pass: it is refused.
+    if variant != Variant::Limited
+        && let Some(routes) = api.pointer_mut("/routes").and_then(Value::as_object_mut)
+    {
+        routes.insert("analyze".to_owned(), analyze());
     }
     json!({
         "version": 1,
@@ -86,6 +77,25 @@ pub(crate) fn policy(variant: Variant, population: Population) -> Value {
             "domains": [{ "value": "phish.example", "category": "phishing" }],
             "networks": [{ "value": "203.0.113.0/24", "category": "command_and_control" }],
         } },
+    })
+}
+
+/// The demo's route with inline verdicts.
+fn analyze() -> Value {
+    json!({
+        "match": "POST /v1/threats/analyze",
+        "scope": "threats",
+        "body": { "max": "64KiB" },
+        "class": {
+            "from": "body.mode",
+            "absent": "quick",
+            "costs": { "quick": 1, "deep": 10, "sandbox": 20 },
+        },
+        "fields": {
+            "target": { "type": "string", "required": true },
+            "metadata": { "type": "object" },
+        },
+        "verdict": { "of": "body.target", "when": ["quick"], "on_unknown": "answer" },
     })
 }
 

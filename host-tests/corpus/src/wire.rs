@@ -258,3 +258,117 @@ fn client(headers: &[Field]) -> Option<IpAddr> {
         .parse()
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::octets::Octets;
+
+    fn request(method: &str, path: Option<&str>, headers: &[(&str, &str)]) -> Request {
+        Request {
+            method: Some(method.into()),
+            path: path.map(Octets::from),
+            host: Some("a.example".into()),
+            headers: headers
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+            body: None,
+            trailers: Vec::new(),
+            raw: None,
+        }
+    }
+
+    fn values(arrival: &Arrival, name: &str) -> Vec<String> {
+        let named = arrival.headers.iter().filter(|(n, _)| n == name.as_bytes());
+        named
+            .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
+            .collect()
+    }
+
+    #[test]
+    fn inline_headers_are_joined_and_others_are_not() {
+        let headers = [
+            ("Authorization", " a "),
+            ("authorization", "b"),
+            ("x-a", "1"),
+            ("X-A", "2"),
+        ];
+        let arrival = Arrival::new(&request("GET", Some("/"), &headers), Protocol::H1);
+        assert_eq!(values(&arrival, "authorization"), ["a,b"]);
+        assert_eq!(values(&arrival, "x-a"), ["1", "2"]);
+        assert_eq!(values(&arrival, ":authority"), ["a.example"]);
+        assert!(arrival.end_of_stream);
+    }
+
+    #[test]
+    fn hop_by_hop_fields_end() {
+        let headers = [
+            ("connection", "Authorization, x-a"),
+            ("authorization", "a"),
+            ("x-a", "1"),
+            ("te", "x"),
+        ];
+        let arrival = Arrival::new(&request("GET", Some("/"), &headers), Protocol::H1);
+        for name in ["connection", "authorization", "x-a", "te"] {
+            assert_eq!(values(&arrival, name), [""; 0], "{name}");
+        }
+    }
+
+    #[test]
+    fn an_upgrade_has_one_form() {
+        let h1 = [("connection", "Upgrade"), ("upgrade", "websocket")];
+        let h1 = Arrival::new(&request("GET", Some("/"), &h1), Protocol::H1);
+        let h2 = [(":protocol", "websocket")];
+        let h2 = Arrival::new(&request("CONNECT", Some("/"), &h2), Protocol::H2);
+        for arrival in [&h1, &h2] {
+            assert_eq!(values(arrival, ":method"), ["GET"]);
+            assert_eq!(values(arrival, "upgrade"), ["websocket"]);
+        }
+        assert!(!h1.end_of_stream && h2.end_of_stream);
+        assert!(!Arrival::new(&request("CONNECT", None, &[]), Protocol::H1).end_of_stream);
+    }
+
+    #[test]
+    fn the_last_forwarded_address_is_the_clients() {
+        let source = |value: &str| {
+            let request = request("GET", Some("/"), &[("x-forwarded-for", value)]);
+            Arrival::new(&request, Protocol::H1).source_address()
+        };
+        assert_eq!(
+            source("192.0.2.1, 198.51.100.4").as_deref(),
+            Some("198.51.100.4:0")
+        );
+        assert_eq!(source("2001:db8::1").as_deref(), Some("[2001:db8::1]:0"));
+        assert_eq!(source("nonsense"), None);
+        assert_eq!(source("192.0.2.1:80"), None);
+    }
+
+    #[test]
+    fn bodies_are_framed_where_the_protocol_needs_it() {
+        let mut request = request("POST", Some("/"), &[]);
+        request.body = Some(crate::Body {
+            pieces: vec!["ab".into(), "c".into()],
+            chunked: false,
+        });
+        let message = Message::new(&request, Protocol::H1);
+        assert_eq!(
+            message.headers,
+            [(b"content-length".to_vec(), b"3".to_vec())]
+        );
+        assert_eq!(Message::new(&request, Protocol::H2).headers, []);
+        assert!(!Arrival::new(&request, Protocol::H1).end_of_stream);
+        request.body = Some(crate::Body {
+            pieces: vec!["".into()],
+            chunked: false,
+        });
+        assert!(
+            Arrival::new(&request, Protocol::H1).end_of_stream,
+            "Content-Length: 0"
+        );
+        assert!(
+            !Arrival::new(&request, Protocol::H2).end_of_stream,
+            "an empty DATA frame"
+        );
+    }
+}

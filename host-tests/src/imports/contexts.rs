@@ -41,7 +41,7 @@ fn send_local_response(
             (body, body_size),
             (headers, headers_size),
         ];
-        let Some([_, body, headers]) = read_all(guest, pieces) else {
+        let Some([details, body, headers]) = read_all(guest, pieces) else {
             return Ok(Status::INVALID_MEMORY_ACCESS);
         };
         let host = guest.data_mut();
@@ -51,6 +51,7 @@ fn send_local_response(
             status: response_status,
             headers,
             body,
+            details,
             grpc_status,
         };
         let context = host.acting();

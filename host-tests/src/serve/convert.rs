@@ -38,10 +38,15 @@ pub(super) fn request_headers(parts: &request::Parts, client: SocketAddr, id: &s
     }
     add(":method", parts.method.as_str().as_bytes());
     add(":scheme", b"http");
+    let nominated = nominated(&parts.headers);
+    let upgrade = nominated.iter().any(|name| name == "upgrade");
     for (name, value) in &parts.headers {
         let overridden = name == "host" && authority.is_some();
         let ours = name == "x-request-id" || name == "x-forwarded-proto";
-        if !overridden && !ours {
+        // An upgrade is the filter's to judge; what else belongs to the connection ends here.
+        let asks_upgrade = upgrade && (name == "connection" || name == "upgrade");
+        let hop = is_hop_by_hop(name.as_str()) || nominated.iter().any(|n| name == n.as_str());
+        if !overridden && !ours && (!hop || asks_upgrade) {
             add(name.as_str(), value.as_bytes());
         }
     }
@@ -49,6 +54,16 @@ pub(super) fn request_headers(parts: &request::Parts, client: SocketAddr, id: &s
     add("x-forwarded-proto", b"http");
     add("x-request-id", id.as_bytes());
     headers
+}
+
+/// The headers that `Connection` names as belonging to it (RFC 9110, section 7.6.1).
+fn nominated(headers: &HeaderMap) -> Vec<String> {
+    let values = headers
+        .get_all("connection")
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let names = values.flat_map(|value| value.split(','));
+    names.map(|name| name.trim().to_ascii_lowercase()).collect()
 }
 
 fn target(uri: &Uri) -> &str {
@@ -174,6 +189,38 @@ mod tests {
         assert_eq!(header(&got, ":authority"), Some(b"real".as_slice()));
         assert_eq!(header(&got, "host"), None);
         assert_eq!(header(&got, ":path"), Some(b"/x".as_slice()));
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_stays_there() {
+        let request = Request::get("/")
+            .header("connection", "keep-alive, X-Mine, authorization")
+            .header("keep-alive", "5")
+            .header("x-mine", "1")
+            .header("authorization", "Bearer x")
+            .header("upgrade", "websocket")
+            .header("te", "trailers")
+            .body(())
+            .unwrap();
+        let got = received(request);
+        for name in [
+            "connection",
+            "keep-alive",
+            "x-mine",
+            "authorization",
+            "upgrade",
+            "te",
+        ] {
+            assert_eq!(header(&got, name), None, "{name}");
+        }
+        let request = Request::get("/")
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .body(())
+            .unwrap();
+        let got = received(request);
+        assert_eq!(header(&got, "upgrade"), Some(b"websocket".as_slice()));
+        assert_eq!(header(&got, "connection"), Some(b"Upgrade".as_slice()));
     }
 
     #[test]

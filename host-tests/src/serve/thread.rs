@@ -129,8 +129,9 @@ impl Local {
             self.next_tick.set(worker.next_tick());
             self.alarm.notify_one();
         }
-        for (id, notify) in self.streams.borrow().iter() {
-            if worker.has_events(*id) {
+        let streams = self.streams.borrow();
+        for id in worker.take_fresh() {
+            if let Some(notify) = streams.get(&id) {
                 notify.notify_one();
             }
         }

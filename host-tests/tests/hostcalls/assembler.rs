@@ -786,4 +786,3 @@ fn advance(code: &mut InstructionSink<'_>, by: i32) {
         .i32_add()
         .global_set(CURSOR);
 }
-

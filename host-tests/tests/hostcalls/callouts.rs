@@ -120,14 +120,7 @@ fn a_grpc_call_is_answered() {
                 Op::GrpcSend(Number::LastToken, "more"),
             ],
         )
-        .on(
-            C::GrpcReceive,
-            [Op::GetBody(
-                B::GrpcReceiveBuffer,
-                0,
-                100,
-            )],
-        )
+        .on(C::GrpcReceive, [Op::GetBody(B::GrpcReceiveBuffer, 0, 100)])
         .on(C::GrpcClose, [Op::GetStatus]);
     let (mut world, root) = world(&guest);
     world.on(
@@ -167,4 +160,3 @@ fn a_grpc_call_is_answered() {
         ]
     );
 }
-

@@ -5,10 +5,9 @@ use std::time::Duration;
 use portcullis_host::{Callback as C, FailurePolicy, MapType as M, ResponseScript, Settings};
 
 use crate::{
-    guest::{Guest, Number, Op, reply, PAUSE},
-    scenario::{Got, Scenario, get, got, post, scenarios, OK},
+    guest::{Guest, Number, Op, PAUSE, reply},
+    scenario::{Got, OK, Scenario, get, got, post, scenarios},
 };
-
 
 fn unavailable() -> Got {
     got(503, &[], "")

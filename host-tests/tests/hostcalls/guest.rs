@@ -196,7 +196,6 @@ impl Guest {
     }
 }
 
-
 /// Header pairs in the ABI's layout.
 pub(crate) fn serialize(headers: &Headers) -> Vec<u8> {
     let word = |n: usize| u32::try_from(n).unwrap().to_le_bytes();

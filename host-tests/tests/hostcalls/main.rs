@@ -28,7 +28,8 @@ mod workers;
 
 use guest::Guest;
 use portcullis_host::{
-    Engine, Metering, Module, Plugin, RequestScript, ResponseScript, Root, Settings, StreamResult, World,
+    Engine, Metering, Module, Plugin, RequestScript, ResponseScript, Root, Settings, StreamResult,
+    World,
 };
 
 /// A module of this guest.
@@ -60,13 +61,18 @@ fn world(guest: &Guest) -> (World, Root) {
 fn pass(world: &mut World, worker: usize, root: Root) -> StreamResult {
     let script = RequestScript::new("GET", "/");
     let worker = world.worker(worker).unwrap();
-    let (_, result) = worker.request(root, &script, &ResponseScript::default()).unwrap();
+    let (_, result) = worker
+        .request(root, &script, &ResponseScript::default())
+        .unwrap();
     result
 }
 
 /// The log's lines that are not the names of callbacks.
 fn said(world: &World) -> Vec<String> {
-    logs(world).into_iter().filter(|line| !line.starts_with("on_")).collect()
+    logs(world)
+        .into_iter()
+        .filter(|line| !line.starts_with("on_"))
+        .collect()
 }
 
 /// All that was logged, without who said it.

@@ -3,8 +3,8 @@
 use portcullis_host::{BufferType as B, Callback as C, MapType as M, ResponseScript, headers};
 
 use crate::{
-    guest::{Guest, Number, Op, reply, PAUSE},
-    scenario::{Got, Scenario, get, got, post, scenarios, OK},
+    guest::{Guest, Number, Op, PAUSE, reply},
+    scenario::{Got, OK, Scenario, get, got, post, scenarios},
 };
 
 const NO: &[(&str, &str)] = &[("content-length", "2"), ("content-type", "text/plain")];

@@ -3,10 +3,9 @@
 use portcullis_host::{BufferType as B, Callback as C, MapType as M};
 
 use crate::{
-    guest::{Guest, Number, Op, http_call, PAUSE},
-    scenario::{Scenario, get, got, scenarios, OK},
+    guest::{Guest, Number, Op, PAUSE, http_call},
+    scenario::{OK, Scenario, get, got, scenarios},
 };
-
 
 /// A stream in whose headers these calls are made.
 fn calling(ops: Vec<Op>) -> Scenario {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use portcullis_host::{
-    Callback as C, Clock, Disconnect, Entropy, Event, FailurePolicy,
-    HostError, MapType as M, Origin, Plugin, RequestScript, ResponseScript, Settings, Side,
-    StreamState, Verdict, VirtualClock, World, headers,
+    Callback as C, Clock, Disconnect, Entropy, Event, FailurePolicy, HostError, MapType as M,
+    Origin, Plugin, RequestScript, ResponseScript, Settings, Side, StreamState, Verdict,
+    VirtualClock, World, headers,
 };
 
 use crate::{

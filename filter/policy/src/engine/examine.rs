@@ -229,7 +229,6 @@ fn absence(
         Match::Route(_) => None,
         Match::Ambiguous => Some((Reason::PathInvalid, Rc::clone(&policy.rules.guard))),
         Match::NearMiss(route) => Some((Reason::PathAmbiguous, Rc::clone(&route.rule))),
-        Match::Methods(_) | Match::None if api.forwards_unmatched => None,
         Match::Methods(methods) => {
             let mut allow: Vec<_> = methods.iter().copied().collect();
             if api.forwards_preflight && !methods.contains("OPTIONS") {
@@ -238,6 +237,7 @@ fn absence(
             draft.particulars.allow = Some(allow.join(", "));
             Some((Reason::MethodNotAllowed, Rc::clone(&api.unmatched_rule)))
         }
+        Match::None if api.forwards_unmatched => None,
         Match::None => Some((Reason::RouteUnknown, Rc::clone(&api.unmatched_rule))),
     }
 }

@@ -27,7 +27,6 @@ const SLICED: u64 = 2 * super::HORIZON_SHARE;
 struct Passes(Vec<(u64, u64)>);
 
 impl Passes {
-
     /// The first interval with more passes than burst + floor(rate x t), as its two ends, the
     /// passes in it and the most that there may be
     fn offence(&self, bucket: &Bucket) -> Option<(u64, u64, u64, u64)> {

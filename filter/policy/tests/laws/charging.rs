@@ -24,7 +24,11 @@ fn every_outcome() -> Value {
     }));
     let api = &mut document["apis"]["api"];
     api["tiers"] = json!({ "metered": { "rate": "60/min", "burst": BURST } });
-    api["keys"] = json!([key("acme", "metered"), key("globex", "metered"), key("initech", "metered")]);
+    api["keys"] = json!([
+        key("acme", "metered"),
+        key("globex", "metered"),
+        key("initech", "metered")
+    ]);
     document["unauthenticated"] = json!({ "rate": "6/min", "burst": 3 });
     document
 }
@@ -56,7 +60,9 @@ impl Known {
             Self::NotFound => Ask::new("GET", "/nowhere").key(token),
             Self::MethodNotAllowed => Ask::new("PUT", "/plain").key(token),
             Self::NearMiss => Ask::new("GET", "/plain/").key(token),
-            Self::Upgrade => Ask::new("GET", "/plain").key(token).with("upgrade", "websocket"),
+            Self::Upgrade => Ask::new("GET", "/plain")
+                .key(token)
+                .with("upgrade", "websocket"),
             Self::Scope => Ask::new("GET", "/scope").key(token),
             Self::Class { mode: Some(mode) } => {
                 post().json(&json!({ "target": "evil.example", "mode": mode }))
@@ -80,7 +86,9 @@ impl Known {
             Self::NearMiss => (Reason::PathAmbiguous, 1),
             Self::Upgrade => (Reason::UpgradeRefused, 1),
             Self::Scope => (Reason::ScopeMissing, 1),
-            Self::Class { mode: None | Some("quick") } => (Reason::Answered, 2),
+            Self::Class {
+                mode: None | Some("quick"),
+            } => (Reason::Answered, 2),
             Self::Class { mode: Some("deep") } => (Reason::Allowed, 7),
             Self::Class { mode: Some(_) } => (Reason::Allowed, 40),
             Self::WrongMode | Self::WrongField => (Reason::FieldInvalid, 1),
@@ -94,8 +102,13 @@ impl Known {
     fn peeks(self) -> bool {
         !matches!(
             self,
-            Self::Plain | Self::Free | Self::NotFound | Self::MethodNotAllowed | Self::NearMiss
-                | Self::Upgrade | Self::Scope
+            Self::Plain
+                | Self::Free
+                | Self::NotFound
+                | Self::MethodNotAllowed
+                | Self::NearMiss
+                | Self::Upgrade
+                | Self::Scope
         )
     }
 }
@@ -124,9 +137,13 @@ const PRINCIPALS: [&str; 3] = ["acme", "globex", "initech"];
 /// A request of somebody without a good key
 fn unknown() -> impl Strategy<Value = Ask> {
     (
-        proptest::sample::select(vec!["/plain", "/classes", "/public", "/scope", "/nowhere", "/a/../b", "/plain/"]),
+        proptest::sample::select(vec![
+            "/plain", "/classes", "/public", "/scope", "/nowhere", "/a/../b", "/plain/",
+        ]),
         proptest::sample::select(vec!["GET", "POST", "OPTIONS", "CONNECT"]),
-        proptest::option::of("Bearer [a-z]{1,3}|Basic [a-z]{1,3}|[ -~]{0,8}|Bearer acme,Bearer acme"),
+        proptest::option::of(
+            "Bearer [a-z]{1,3}|Basic [a-z]{1,3}|[ -~]{0,8}|Bearer acme,Bearer acme",
+        ),
         any::<[u8; 2]>(),
     )
         .prop_map(|(path, method, authorization, [high, low])| {

@@ -78,10 +78,35 @@ enum Mutation {
 
 fn words() -> impl Strategy<Value = String> {
     let known = vec![
-        "version", "rate", "match", "GET /items", "GET /items/{id}", "POST /**", "unlimited", "metered",
-        "free", "quick", "body.target", "none", "key", "tier", "unauthenticated", "*", "shop.example",
-        "k-plain", "read", "1/min", "7/s", "10.0.0.0/8", "2026-01-01T00:00:00Z", "64KiB", "forward",
-        "strip", "", "/", "websocket",
+        "version",
+        "rate",
+        "match",
+        "GET /items",
+        "GET /items/{id}",
+        "POST /**",
+        "unlimited",
+        "metered",
+        "free",
+        "quick",
+        "body.target",
+        "none",
+        "key",
+        "tier",
+        "unauthenticated",
+        "*",
+        "shop.example",
+        "k-plain",
+        "read",
+        "1/min",
+        "7/s",
+        "10.0.0.0/8",
+        "2026-01-01T00:00:00Z",
+        "64KiB",
+        "forward",
+        "strip",
+        "",
+        "/",
+        "websocket",
     ];
     prop_oneof![
         4 => proptest::sample::select(known).prop_map(String::from),
@@ -138,7 +163,9 @@ fn mutate(value: &mut Value, at: &mut usize, mutation: &Mutation) {
     if *at == 0 {
         match (mutation, &mut *value) {
             (Mutation::Replace(new), _) => *value = new.clone(),
-            (Mutation::Insert(key, new), Value::Object(map)) => drop(map.insert(key.clone(), new.clone())),
+            (Mutation::Insert(key, new), Value::Object(map)) => {
+                drop(map.insert(key.clone(), new.clone()))
+            }
             (Mutation::Insert(_, new), Value::Array(items)) => items.push(new.clone()),
             _ => {}
         }
@@ -193,7 +220,10 @@ fn leads_somewhere(document: &Value, path: &str) -> bool {
         let Some(value) = here else {
             return false;
         };
-        let next = match step.strip_prefix('[').and_then(|step| step.strip_suffix(']')) {
+        let next = match step
+            .strip_prefix('[')
+            .and_then(|step| step.strip_suffix(']'))
+        {
             Some(item) => value.get(item.parse::<usize>().unwrap()),
             None => value.get(step),
         };
@@ -304,7 +334,11 @@ fn the_whole_document_is_a_policy() {
     ] {
         let mut ask = Ask::new(method, path).key("dated");
         ask.headers.retain(|(name, _)| name != b":authority");
-        let outcome = gate.ask(&ask.with(":authority", "shop.example"), FULL, &mut MapStore::default());
+        let outcome = gate.ask(
+            &ask.with(":authority", "shop.example"),
+            FULL,
+            &mut MapStore::default(),
+        );
         assert_eq!(outcome.record.reason.word(), word);
     }
 }

@@ -107,8 +107,8 @@ impl Respelling {
 
 fn respelling() -> impl Strategy<Value = Respelling> {
     let parts = vec![
-        "/", "./", "../", "a/../", "/.", "/..", "%2e%2e/", "%2f", "..%2f", "%5c", "\\", ";", ";v=1", "%3b",
-        "%252f", "%00", "%20", ".",
+        "/", "./", "../", "a/../", "/.", "/..", "%2e%2e/", "%2f", "..%2f", "%5c", "\\", ";",
+        ";v=1", "%3b", "%252f", "%00", "%20", ".",
     ];
     prop_oneof![
         3 => (any::<usize>(), any::<bool>()).prop_map(|(at, capitals)| Respelling::Escape { at, capitals }),
@@ -125,8 +125,10 @@ fn readings(path: &str) -> BTreeSet<String> {
     let mut todo = vec![path.to_owned()];
     while let Some(path) = todo.pop() {
         let decoded = String::from_utf8(decode(path.as_bytes())).unwrap_or_else(|_| path.clone());
-        let without_parameters: Vec<_> =
-            path.split('/').map(|segment| segment.split(';').next().unwrap_or("")).collect();
+        let without_parameters: Vec<_> = path
+            .split('/')
+            .map(|segment| segment.split(';').next().unwrap_or(""))
+            .collect();
         for reading in [
             decoded,
             path.to_lowercase(),
@@ -240,8 +242,20 @@ fn asks() -> impl Strategy<Value = Ask> {
     (
         proptest::sample::select(vec!["GET", "HEAD", "POST", "OPTIONS", "CONNECT", "get", ""]),
         proptest::sample::select(vec![
-            "/", "/public", "/public/x", "/key/1", "/key/1/", "/KEY/1", "/key/%31", "/scope", "/scope/",
-            "/socket", "/unknown", "/public/../scope", "/ready", "/healthz",
+            "/",
+            "/public",
+            "/public/x",
+            "/key/1",
+            "/key/1/",
+            "/KEY/1",
+            "/key/%31",
+            "/scope",
+            "/scope/",
+            "/socket",
+            "/unknown",
+            "/public/../scope",
+            "/ready",
+            "/healthz",
         ]),
         proptest::sample::select(vec![[192, 0, 2, 1], [203, 0, 113, 7]]),
         proptest::option::of(proptest::sample::select(vec!["basic", "wrong"])),

@@ -79,7 +79,12 @@ impl Gate {
     }
 
     /// Decides on a request, whatever has to be known of it
-    pub(crate) fn ask(&mut self, ask: &Ask, moment: Moment, store: &mut dyn AccountStore) -> Outcome {
+    pub(crate) fn ask(
+        &mut self,
+        ask: &Ask,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Outcome {
         let headers: Vec<_> = ask
             .headers
             .iter()

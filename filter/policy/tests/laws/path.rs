@@ -28,7 +28,9 @@ pub(crate) fn decode(path: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::new();
     let mut rest = path;
     while let Some((&byte, behind)) = rest.split_first() {
-        let digits = behind.get(..2).and_then(|digits| str::from_utf8(digits).ok());
+        let digits = behind
+            .get(..2)
+            .and_then(|digits| str::from_utf8(digits).ok());
         let value = digits
             .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
             .and_then(|digits| u8::from_str_radix(digits, 16).ok());
@@ -48,7 +50,10 @@ pub(crate) fn decode(path: &[u8]) -> Vec<u8> {
 
 fn segments(path: &[u8]) -> Vec<Vec<u8>> {
     let is_separator = |byte: &u8| matches!(byte, b'/' | b'\\');
-    path.split(is_separator).skip(1).map(<[u8]>::to_vec).collect()
+    path.split(is_separator)
+        .skip(1)
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 proptest! {

@@ -85,7 +85,9 @@ fn body() -> impl Strategy<Value = Vec<u8>> {
                 .into_bytes()
         }),
         ("\\PC{0,20}", any::<bool>()).prop_map(|(target, deep)| {
-            json!({ "target": target, "mode": if deep { "deep" } else { "quick" } }).to_string().into_bytes()
+            json!({ "target": target, "mode": if deep { "deep" } else { "quick" } })
+                .to_string()
+                .into_bytes()
         }),
     ]
 }
@@ -95,13 +97,21 @@ fn asks() -> impl Strategy<Value = Ask> {
     let good = proptest::sample::select(vec![
         Ask::new("GET", "/plain").key(SECRET),
         Ask::new("HEAD", "/scope").key(SECRET),
-        Ask::new("POST", "/analyze").key(SECRET).with("content-type", "application/json"),
-        Ask::new("POST", "/analyze").key("basic").with("content-type", "application/json"),
+        Ask::new("POST", "/analyze")
+            .key(SECRET)
+            .with("content-type", "application/json"),
+        Ask::new("POST", "/analyze")
+            .key("basic")
+            .with("content-type", "application/json"),
         Ask::new("GET", "/plain").key(GUESS),
         Ask::new("GET", "/public/x"),
         Ask::new("GET", "/ready"),
     ]);
-    let made_up = Ask { headers: Vec::new(), body: None, client: None };
+    let made_up = Ask {
+        headers: Vec::new(),
+        body: None,
+        client: None,
+    };
     (
         prop_oneof![4 => good, 1 => Just(made_up)],
         proptest::collection::vec((any::<usize>(), field()), 0..5),
@@ -130,7 +140,12 @@ fn moments() -> impl Strategy<Value = Moment> {
 
 /// The keys of an object, in order
 fn keys(value: &Value) -> Vec<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect()
 }
 
 fn check_body(reply: &Reply, outcome: &Outcome, dialect: &str) -> TestCaseResult {
@@ -146,7 +161,10 @@ fn check_body(reply: &Reply, outcome: &Outcome, dialect: &str) -> TestCaseResult
             let known = ["details", "error_code", "message", "trace_id"];
             prop_assert!(keys(&body).iter().all(|key| known.contains(key)));
             prop_assert!(body["error_code"].is_string() && body["message"].is_string());
-            prop_assert_eq!(body["trace_id"].as_str(), Some(outcome.record.decision.as_str()));
+            prop_assert_eq!(
+                body["trace_id"].as_str(),
+                Some(outcome.record.decision.as_str())
+            );
         }
         ("cyborux", "application/json") => {
             prop_assert_eq!(keys(&body), ["detail"]);
@@ -165,11 +183,35 @@ fn check_body(reply: &Reply, outcome: &Outcome, dialect: &str) -> TestCaseResult
 
 fn check_headers(reply: &Reply, outcome: &Outcome) -> TestCaseResult {
     for (name, value) in &reply.headers {
-        prop_assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", name);
-        prop_assert!(value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{}: {:?}", name, value);
-        prop_assert_eq!(reply.headers.iter().filter(|(other, _)| other == name).count(), 1, "{}", name);
+        prop_assert!(
+            name.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'-'),
+            "{}",
+            name
+        );
+        prop_assert!(
+            value
+                .bytes()
+                .all(|byte| byte == b' ' || byte.is_ascii_graphic()),
+            "{}: {:?}",
+            name,
+            value
+        );
+        prop_assert_eq!(
+            reply
+                .headers
+                .iter()
+                .filter(|(other, _)| other == name)
+                .count(),
+            1,
+            "{}",
+            name
+        );
     }
-    prop_assert_eq!(header(reply, "x-portcullis-decision"), Some(outcome.record.decision.as_str()));
+    prop_assert_eq!(
+        header(reply, "x-portcullis-decision"),
+        Some(outcome.record.decision.as_str())
+    );
     prop_assert_eq!(header(reply, "cache-control"), Some("no-store"));
     prop_assert_eq!(header(reply, "allow").is_some(), reply.status == 405);
     let challenge = header(reply, "www-authenticate").is_some();
@@ -231,7 +273,12 @@ fn nothing_that_is_shown_tells_a_key() {
     let ask = Ask::new("GET", "/plain").key(SECRET);
     let outcome = gate.ask(&ask, FULL, &mut MapStore::default());
     assert!(matches!(outcome.decision, Decision::Forward(_)));
-    let shown = format!("{:?} {:?} {outcome:?} {}", gate.policy, gate.engine, gate.policy.summary());
+    let shown = format!(
+        "{:?} {:?} {outcome:?} {}",
+        gate.policy,
+        gate.engine,
+        gate.policy.summary()
+    );
     assert!(shown.contains("k1"));
     let digest = crate::gate::digest(SECRET);
     for secret in [SECRET, &digest, &digest[..16]] {

@@ -24,7 +24,11 @@ impl Template {
 
     /// The template when case, a trailing slash and the names of parameters don't matter
     fn folded(&self) -> (&str, Vec<String>) {
-        let mut segments: Vec<_> = self.segments.iter().map(|segment| segment.to_lowercase()).collect();
+        let mut segments: Vec<_> = self
+            .segments
+            .iter()
+            .map(|segment| segment.to_lowercase())
+            .collect();
         if segments.len() > 1 && segments.last().is_some_and(String::is_empty) {
             segments.pop();
         }
@@ -59,7 +63,14 @@ impl Template {
             }
             score.push(1);
         }
-        Some((score, if method == wanted { 2 } else { u8::from(method == "GET") }))
+        Some((
+            score,
+            if method == wanted {
+                2
+            } else {
+                u8::from(method == "GET")
+            },
+        ))
     }
 }
 
@@ -72,7 +83,10 @@ fn best<'t>(
         .iter()
         .filter(|(template, _)| template.matches_method(method))
         .filter_map(|(template, segments)| {
-            Some((Template::score(segments, template.method, path, method)?, template))
+            Some((
+                Template::score(segments, template.method, path, method)?,
+                template,
+            ))
         })
         .max_by(|(a, _), (b, _)| a.cmp(b))
         .map(|(_, template)| template)
@@ -81,7 +95,11 @@ fn best<'t>(
 fn templates() -> impl Strategy<Value = Vec<Template>> {
     let inner = proptest::sample::select(vec!["a", "a", "b", "A", "{x}", "{x}"]);
     let last = proptest::sample::select(vec!["a", "b", "B", "{x}", "**", "**", ""]);
-    let template = (proptest::sample::select(METHODS.to_vec()), proptest::collection::vec(inner, 0..3), last)
+    let template = (
+        proptest::sample::select(METHODS.to_vec()),
+        proptest::collection::vec(inner, 0..3),
+        last,
+    )
         .prop_map(|(method, mut segments, last)| {
             segments.push(last);
             Template { method, segments }

@@ -61,7 +61,11 @@ fn messages(document: &Value, path: &str) -> Vec<String> {
     let Err(errors) = Policy::parse(&serde_json::to_vec(document).unwrap(), "main") else {
         return Vec::new();
     };
-    errors.into_iter().filter(|error| error.path == path).map(|error| error.message).collect()
+    errors
+        .into_iter()
+        .filter(|error| error.path == path)
+        .map(|error| error.message)
+        .collect()
 }
 
 #[test]
@@ -88,40 +92,94 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
         ("", "record", json!({ "target": "hash" })),
         ("", "explain", json!({ "header": "x-portcullis-explain" })),
         ("/clients", "exempt", json!(["10.0.0.0/8"])),
-        ("/threat", "bundle", json!({ "cluster": "feeds", "path": "/threat.bundle" })),
+        (
+            "/threat",
+            "bundle",
+            json!({ "cluster": "feeds", "path": "/threat.bundle" }),
+        ),
         ("/threat", "licences", json!(["CC0-1.0"])),
         ("/threat", "reveal", json!("category")),
         (shop, "domain_access", json!({ "unknown": "ask" })),
-        (shop, "limits", json!({ "checkout": { "window": "5 in 60s" } })),
-        ("/apis/shop/tiers/metered", "queue", json!({ "max_wait": "2s" })),
-        ("/apis/shop/tiers/metered", "quotas", json!({ "reports": 5 })),
+        (
+            shop,
+            "limits",
+            json!({ "checkout": { "window": "5 in 60s" } }),
+        ),
+        (
+            "/apis/shop/tiers/metered",
+            "queue",
+            json!({ "max_wait": "2s" }),
+        ),
+        (
+            "/apis/shop/tiers/metered",
+            "quotas",
+            json!({ "reports": 5 }),
+        ),
         ("/apis/shop/routes/items", "spend", json!("reports")),
         ("/apis/shop/routes/items", "grants", json!("body.domain")),
         ("/apis/shop/routes/items", "domain", json!("path.domain")),
         ("/apis/shop/routes/items", "page", json!({ "max": 100 })),
         ("/apis/shop/routes/items", "mode", json!("shadow")),
-        ("/apis/shop/routes/analyze/verdict", "stale", json!("forward")),
-        ("/apis/shop/routes/analyze/fields/target", "one_of", json!(["a"])),
-        ("/apis/shop/routes/analyze/fields/target", "each", json!(["cidr"])),
-        ("/apis/shop/routes/analyze/fields/target", "tiers", json!({})),
+        (
+            "/apis/shop/routes/analyze/verdict",
+            "stale",
+            json!("forward"),
+        ),
+        (
+            "/apis/shop/routes/analyze/fields/target",
+            "one_of",
+            json!(["a"]),
+        ),
+        (
+            "/apis/shop/routes/analyze/fields/target",
+            "each",
+            json!(["cidr"]),
+        ),
+        (
+            "/apis/shop/routes/analyze/fields/target",
+            "tiers",
+            json!({}),
+        ),
     ] {
         let mut document = everything();
         document.pointer_mut(place).unwrap()[field] = value;
         let at = path(&format!("{place}/{field}"));
         let messages = messages(&document, &at);
-        assert!(messages.iter().any(|message| message.starts_with("unknown field")), "{at}: {messages:?}");
+        assert!(
+            messages
+                .iter()
+                .any(|message| message.starts_with("unknown field")),
+            "{at}: {messages:?}"
+        );
     }
     for (place, value) in [
-        ("/apis/shop/keys", json!({ "bundle": { "cluster": "keys", "path": "/b" } })),
-        ("/apis/shop/routes/analyze/body/larger", json!({ "forward_as": "deep" })),
-        ("/apis/shop/routes/analyze/fields/target/type", json!("integer")),
-        ("/apis/shop/routes/items/limits", json!(["tier", "checkout"])),
+        (
+            "/apis/shop/keys",
+            json!({ "bundle": { "cluster": "keys", "path": "/b" } }),
+        ),
+        (
+            "/apis/shop/routes/analyze/body/larger",
+            json!({ "forward_as": "deep" }),
+        ),
+        (
+            "/apis/shop/routes/analyze/fields/target/type",
+            json!("integer"),
+        ),
+        (
+            "/apis/shop/routes/items/limits",
+            json!(["tier", "checkout"]),
+        ),
     ] {
         let mut document = everything();
         *document.pointer_mut(place).unwrap() = value;
         let text = serde_json::to_vec(&document).unwrap();
         let errors = Policy::parse(&text, "main").unwrap_err();
-        assert!(errors.iter().any(|error| error.path.starts_with(&path(place))), "{place}: {errors:?}");
+        assert!(
+            errors
+                .iter()
+                .any(|error| error.path.starts_with(&path(place))),
+            "{place}: {errors:?}"
+        );
     }
 }
 
@@ -153,13 +211,24 @@ fn no_field_and_no_word_is_a_boolean_of_yaml() {
             learn(&message, "must be one of: ");
         }
     }
-    for known in ["version", "on_unknown", "larger", "refuse", "none", "cyborux", "malware", "disabled"] {
+    for known in [
+        "version",
+        "on_unknown",
+        "larger",
+        "refuse",
+        "none",
+        "cyborux",
+        "malware",
+        "disabled",
+    ] {
         assert!(vocabulary.contains(known), "{known} was not found");
     }
     assert!(vocabulary.len() > 70, "{vocabulary:?}");
     for word in vocabulary {
         let lower = word.to_lowercase();
-        let booleans = ["y", "n", "yes", "no", "true", "false", "on", "off", "null", "~"];
+        let booleans = [
+            "y", "n", "yes", "no", "true", "false", "on", "off", "null", "~",
+        ];
         assert!(!booleans.contains(&lower.as_str()), "{word}");
         assert!(word.parse::<f64>().is_err(), "{word} is a number");
     }

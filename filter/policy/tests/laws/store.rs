@@ -72,7 +72,13 @@ const JUNE: u64 = 1_780_272_000;
 
 /// Wall clocks that are right, wrong, or right at an edge
 fn walls() -> impl Strategy<Value = u64> {
-    let edges = vec![0, EARLIEST * SECOND, JUNE * SECOND, (JUNE + 86_400) * SECOND, u64::MAX];
+    let edges = vec![
+        0,
+        EARLIEST * SECOND,
+        JUNE * SECOND,
+        (JUNE + 86_400) * SECOND,
+        u64::MAX,
+    ];
     prop_oneof![
         any::<u64>(),
         (proptest::sample::select(edges), 0..3u64)

@@ -25,12 +25,17 @@ fn gate() -> Gate {
 
 /// The answer on a target; `None` where it is refused as empty or for a NUL in it
 fn answer(gate: &mut Gate, target: &str) -> Option<Value> {
-    let ask = Ask::new("POST", "/analyze").key("basic").json(&json!({ "target": target }));
+    let ask = Ask::new("POST", "/analyze")
+        .key("basic")
+        .json(&json!({ "target": target }));
     let outcome = gate.ask(&ask, FULL, &mut MapStore::default());
     match outcome.record.reason {
         Reason::Answered => Some(serde_json::from_slice(&reply(&outcome).unwrap().body).unwrap()),
         reason => {
-            assert!(target.trim().is_empty() || target.contains('\0'), "{target:?}: {reason}");
+            assert!(
+                target.trim().is_empty() || target.contains('\0'),
+                "{target:?}: {reason}"
+            );
             None
         }
     }
