@@ -1,7 +1,7 @@
 //! The proxy-wasm shell of Portcullis.
 //!
 //! It obtains facts, hands them to the policy core, and carries out what the core decides. It
-//! holds no rules. Everything it asks of the host goes through [`hostcall`], whose functions
+//! holds no rules. Everything it asks of the host goes through `hostcall`, whose functions
 //! return `Result`: the SDK's own getters panic on bytes and statuses that they don't expect, and
 //! a panic takes the whole VM down.
 

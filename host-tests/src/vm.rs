@@ -63,6 +63,13 @@ impl fmt::Debug for Vm {
     }
 }
 
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // Nobody is left to be told of an answer.
+        self.host().shared.callouts.cancel_all(self.number);
+    }
+}
+
 /// What a VM takes over from the one that it replaces: what belongs to the worker.
 #[derive(Debug, Default)]
 pub(crate) struct Carried {

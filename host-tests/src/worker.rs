@@ -270,6 +270,14 @@ impl Worker {
         Ok(())
     }
 
+    /// The id of a stream's context in its VM.
+    ///
+    /// # Errors
+    /// If there is no such stream.
+    pub fn context(&self, id: StreamId) -> Result<u32, HostError> {
+        Ok(self.vm_of(id)?.1)
+    }
+
     /// How a stream stands.
     ///
     /// # Errors

@@ -56,7 +56,7 @@ pub fn run<R: Ring>(
             }
         }
     }
-    if !failed.is_empty() {
+    if (1..chosen.len()).contains(&failed.len()) {
         println!(
             "failed: {}",
             failed.iter().copied().collect::<Vec<_>>().join(" ")

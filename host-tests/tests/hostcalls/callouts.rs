@@ -160,3 +160,17 @@ fn a_grpc_call_is_answered() {
         ]
     );
 }
+
+#[test]
+fn a_callout_of_a_dead_vm_is_forgotten() {
+    let guest = Guest::new().on(
+        C::RequestHeaders,
+        [http_call("keys", 0), Op::Nth(2, vec![Op::Trap])],
+    );
+    let (mut world, root) = world(&guest);
+    world.on("keys", CalloutReply::Silence, Duration::ZERO);
+    pass(&mut world, 0, root);
+    assert_eq!(world.callouts().len(), 1);
+    pass(&mut world, 0, root);
+    assert_eq!(world.callouts(), []);
+}

@@ -560,6 +560,36 @@ fn what_comes_at_the_wrong_time_is_refused() {
 }
 
 #[test]
+fn a_result_tells_what_the_filter_said_of_itself() {
+    let guest = Guest::new().on(
+        C::RequestHeaders,
+        [
+            Op::SetProperty("rule", "r1"),
+            Op::Log("why"),
+            reply(403, "no"),
+        ],
+    );
+    let (mut world, root) = world(&guest);
+    pass(&mut world, 0, root);
+    let result = pass(&mut world, 0, root);
+    assert_eq!(
+        (result.origin, result.details.as_slice()),
+        (Some(Origin::Filter), b"detail".as_slice())
+    );
+    assert_eq!(result.properties[b"rule".as_slice()], b"r1");
+    assert!(result.logs.iter().all(|line| line.context == 3));
+    assert!(result.logs.iter().any(|line| line.text == "why"));
+    let worker = world.worker(0).unwrap();
+    let ids: Vec<_> = worker.streams().collect();
+    assert_eq!(
+        ids.into_iter()
+            .map(|id| worker.context(id))
+            .collect::<Vec<_>>(),
+        [Ok(2), Ok(3)]
+    );
+}
+
+#[test]
 fn a_204_of_the_filter_has_no_body() {
     let guest = Guest::new().on(C::RequestHeaders, [reply(204, "none")]);
     let (mut world, root) = world(&guest);
