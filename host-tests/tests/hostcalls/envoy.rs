@@ -414,7 +414,8 @@ fn serve(
         let Some(scenario) = find("x-scenario") else {
             // A callout.
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\ncalled")?;
-            return Ok(());
+            bytes.clear();
+            continue;
         };
         let seen = find("x-seen").unwrap_or_default();
         requests
@@ -423,8 +424,16 @@ fn serve(
             .entry(scenario.clone())
             .or_default()
             .push((seen, body));
-        stream.write_all(&answers[&scenario])?;
-        return Ok(());
+        let answer = &answers[&scenario];
+        let body_at = answer
+            .windows(4)
+            .position(|end| end == b"\r\n\r\n")
+            .unwrap()
+            + 4;
+        let bodyless = head.starts_with("HEAD ");
+        stream.write_all(if bodyless { &answer[..body_at] } else { answer })?;
+        // The connection stays: one that is closed under the next request's feet would be a 503.
+        bytes.clear();
     }
 }
 
