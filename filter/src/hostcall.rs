@@ -127,13 +127,14 @@ pub(crate) fn replace_header(map: Map, name: &str, value: &str) -> Result<(), Ho
 }
 
 /// Removes all headers of a name
+///
+/// # Errors
+///
+/// `NotFound` too: what we remove was there when we read the map, so who does not find it has not
+/// removed it.
 pub(crate) fn remove_header(map: Map, name: &[u8]) -> Result<(), HostError> {
     // SAFETY: pointer and length are of a live slice.
-    let status = unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) };
-    match check(status) {
-        Ok(()) | Err(HostError::NotFound) => Ok(()),
-        Err(error) => Err(error),
-    }
+    check(unsafe { proxy_remove_header_map_value(map as u32, name.as_ptr(), name.len()) })
 }
 
 /// What a buffer holds, up to `max` bytes

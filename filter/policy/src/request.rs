@@ -71,11 +71,18 @@ impl<'a> Head<'a> {
                 b"upgrade" => head.upgrade.take(value),
                 b"origin" => head.origin.take(value),
                 b"access-control-request-method" => head.requested_method.take(value),
-                [b'x' | b'X', ..] if is_reserved(name) => head.reserved.push(name.into()),
+                [b'x' | b'X', ..] if is_reserved(name) => head.reserve(name),
                 _ => {}
             }
         }
         head
+    }
+
+    /// Notes a name once: one removal takes every header of it.
+    fn reserve(&mut self, name: &[u8]) {
+        if !self.reserved.iter().any(|known| known == name) {
+            self.reserved.push(name.into());
+        }
     }
 }
 
