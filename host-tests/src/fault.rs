@@ -101,11 +101,17 @@ impl Fault {
 /// Answers each host call: `None` lets it happen.
 type Decide = Box<dyn FnMut(&CallSite) -> Option<Status> + Send>;
 
+/// Changes the bytes that a host call hands to the guest.
+type Tamper = Box<dyn FnMut(&CallSite, &mut Vec<u8>) + Send>;
+
 /// The faults of a worker.
 #[derive(Default)]
 pub(crate) struct Faults {
     rules: Vec<Fault>,
     decide: Option<Decide>,
+    tamper: Option<Tamper>,
+    /// The call that is being made.
+    site: Option<CallSite>,
 }
 
 impl Faults {
@@ -117,18 +123,31 @@ impl Faults {
         self.decide = Some(decide);
     }
 
+    pub(crate) fn tamper_by(&mut self, tamper: Tamper) {
+        self.tamper = Some(tamper);
+    }
+
     pub(crate) fn clear(&mut self) {
         *self = Self::default();
     }
 
     /// The status forced on this call: by the first rule that matches, else by the function.
     pub(crate) fn forced(&mut self, site: &CallSite) -> Option<Status> {
+        self.site = Some(*site);
         let by_rule = self
             .rules
             .iter()
             .find(|fault| fault.matches(site))
             .map(|fault| fault.status);
         by_rule.or_else(|| self.decide.as_mut().and_then(|decide| decide(site)))
+    }
+
+    /// What the call that is being made hands over in place of these bytes, if that is changed.
+    pub(crate) fn tampered(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (tamper, site) = (self.tamper.as_mut()?, self.site?);
+        let mut bytes = bytes.to_vec();
+        tamper(&site, &mut bytes);
+        Some(bytes)
     }
 }
 
@@ -137,6 +156,7 @@ impl fmt::Debug for Faults {
         f.debug_struct("Faults")
             .field("rules", &self.rules)
             .field("decide", &self.decide.is_some())
+            .field("tamper", &self.tamper.is_some())
             .finish()
     }
 }

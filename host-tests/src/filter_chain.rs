@@ -488,13 +488,14 @@ impl Vm {
     }
 
     fn pass_headers(&mut self, id: u32, side: Side, end: bool) {
+        let codec = self.host().shared.settings.upstream_codec;
         let Some(exchange) = self.live(id) else {
             return;
         };
         let Some(map) = &exchange.side(side).headers else {
             return;
         };
-        if let Some((reply, detail)) = unsendable(side, map) {
+        if let Some((reply, detail)) = unsendable(side, map, codec) {
             self.local_reply(id, reply, Origin::Host(detail));
             return;
         }
@@ -637,7 +638,7 @@ fn verdict(callback: Callback, raw: u32, stopped: bool, allow_pause: bool) -> Ve
 
 /// What Envoy replies instead of sending these headers on: the router finds no route without a
 /// path, and its codec for the upstream looks at the values; the client's codec wants a status.
-fn unsendable(side: Side, map: &HeaderMap) -> Option<(LocalReply, &'static str)> {
+fn unsendable(side: Side, map: &HeaderMap, codec: bool) -> Option<(LocalReply, &'static str)> {
     let missing = |name: &str| map.get(name.as_bytes()).is_none();
     let broken = |status: u32, name: &str, detail: &'static str| {
         Some((
@@ -658,7 +659,8 @@ fn unsendable(side: Side, map: &HeaderMap) -> Option<(LocalReply, &'static str)>
         return Some((LocalReply::new(404, ""), "route_not_found"));
     }
     let split = |value: &[u8]| value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0));
-    let (name, _) = map.entries().iter().find(|(_, value)| split(value))?;
+    let mut entries = map.entries().iter().filter(|_| codec);
+    let (name, _) = entries.find(|(_, value)| split(value))?;
     let text = format!(
         "invalid header value for: {}",
         String::from_utf8_lossy(name)

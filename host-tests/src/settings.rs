@@ -18,6 +18,10 @@ pub struct Settings {
     pub allow_on_headers_stop_iteration: bool,
     /// Most bytes of a body that are held for a pausing filter; past it Envoy answers 413 itself.
     pub buffer_limit: usize,
+    /// Whether Envoy's codec for the upstream looks at the values of headers, and refuses a
+    /// request that has a line break or a zero byte in one. No codec lets such a request in: a
+    /// test that shows it to the filter sees here whether the filter let it pass.
+    pub upstream_codec: bool,
     /// What becomes of streams when their VM has died.
     pub failure: FailurePolicy,
     /// Most linear memory of a VM, in bytes.
@@ -49,6 +53,7 @@ impl Default for Settings {
             environment: Vec::new(),
             allow_on_headers_stop_iteration: true,
             buffer_limit: 1 << 20,
+            upstream_codec: true,
             failure: FailurePolicy::Reload {
                 backoff: Duration::from_secs(1),
             },

@@ -278,13 +278,26 @@ impl Vm {
         }
     }
 
-    /// Creates a root context and configures it.
+    /// Creates a root context and configures it. One that is refused is gone.
     pub(crate) fn add_root(&mut self, plugin: &Arc<Plugin>) -> Result<u32, ConfigureError> {
+        let (context, refused) = self.keep_root(plugin);
+        let Some(error) = refused else {
+            return Ok(context);
+        };
+        let host = self.host_mut();
+        host.contexts.remove(&context);
+        host.timers.remove(&context);
+        Err(error)
+    }
+
+    /// The same, but one that is refused stays.
+    pub(crate) fn keep_root(&mut self, plugin: &Arc<Plugin>) -> (u32, Option<ConfigureError>) {
         if self.is_dead() {
-            return Err(ConfigureError {
+            let dead = ConfigureError {
                 refusal: Refusal::Dead,
                 logs: Vec::new(),
-            });
+            };
+            return (0, Some(dead));
         }
         let host = self.host_mut();
         let context = host.allocate_context();
@@ -303,14 +316,8 @@ impl Vm {
         if let Some(root) = host.root_context_mut(context) {
             root.configuring = false;
         }
-        match refusal {
-            None => Ok(context),
-            Some(refusal) => {
-                host.contexts.remove(&context);
-                host.timers.remove(&context);
-                Err(ConfigureError { refusal, logs })
-            }
-        }
+        let refused = refusal.map(|refusal| ConfigureError { refusal, logs });
+        (context, refused)
     }
 
     fn introduce(&mut self, context: u32, plugin: &Plugin) -> Option<Refusal> {

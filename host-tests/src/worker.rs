@@ -106,7 +106,20 @@ impl Worker {
         let plugin = Arc::new(plugin.clone());
         let result = self.vm.add_root(&plugin);
         self.after();
-        let context = result?;
+        Ok(self.install(plugin, result?))
+    }
+
+    /// Configures a plugin and keeps it even if the module refuses, as no proxy does: for tests of
+    /// what streams meet then. The second value says why it was refused.
+    pub fn configure_regardless(&mut self, plugin: &Plugin) -> (Root, Option<ConfigureError>) {
+        let plugin = Arc::new(plugin.clone());
+        let (context, refused) = self.vm.keep_root(&plugin);
+        self.after();
+        (self.install(plugin, context), refused)
+    }
+
+    /// Gives a root context that was configured the streams of its plugin.
+    fn install(&mut self, plugin: Arc<Plugin>, context: u32) -> Root {
         for slot in self.roots.values_mut() {
             slot.superseded |=
                 slot.plugin.name == plugin.name && slot.plugin.root_id == plugin.root_id;
@@ -122,7 +135,7 @@ impl Worker {
             },
         );
         self.end_superseded();
-        Ok(root)
+        root
     }
 
     /// The plugin of this name that takes new streams.
@@ -376,6 +389,12 @@ impl Worker {
     /// [`Fault`] matches.
     pub fn decide(&mut self, decide: impl FnMut(&CallSite) -> Option<Status> + Send + 'static) {
         self.vm.host_mut().faults.decide_by(Box::new(decide));
+    }
+
+    /// Lets a function change the bytes that host calls hand to the guest: for tests of a host
+    /// that hands over nonsense.
+    pub fn tamper(&mut self, tamper: impl FnMut(&CallSite, &mut Vec<u8>) + Send + 'static) {
+        self.vm.host_mut().faults.tamper_by(Box::new(tamper));
     }
 
     /// Removes all faults.

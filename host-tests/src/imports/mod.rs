@@ -108,6 +108,8 @@ fn put_bytes(guest: &mut Guest<'_>, pointer: u32, bytes: &[u8]) -> Status {
 /// Hands bytes to the guest: in memory that it allocates, with pointer and length where it wants
 /// them. No bytes are a null pointer.
 fn give(guest: &mut Guest<'_>, bytes: &[u8], pointer_at: u32, size_at: u32) -> Result<Status> {
+    let tampered = guest.data_mut().faults.tampered(bytes);
+    let bytes = tampered.as_deref().unwrap_or(bytes);
     let pointer = if bytes.is_empty() {
         0
     } else {

@@ -1,4 +1,5 @@
 //! The laws of limits, for several workers that race, against naive models.
+#![expect(clippy::arithmetic_side_effects, reason = "test code")]
 
 use alloc::vec::Vec;
 use core::num::{NonZeroU32, NonZeroUsize};

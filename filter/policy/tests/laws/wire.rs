@@ -3,10 +3,7 @@
 use serde_json::Value;
 
 /// The entries of a map, in an order that the seed decides
-fn shuffled<'v>(
-    map: &'v serde_json::Map<String, Value>,
-    seed: u64,
-) -> Vec<(&'v String, &'v Value)> {
+fn shuffled(map: &serde_json::Map<String, Value>, seed: u64) -> Vec<(&String, &Value)> {
     let mut entries: Vec<_> = map.iter().collect();
     entries.sort_by_key(|(key, _)| {
         key.bytes().fold(seed | 1, |hash, byte| {

@@ -1,0 +1,103 @@
+//! Keys are said nowhere: not when all goes well (the ring looks at that), and not when the host
+//! fails in any way that it can.
+
+use std::collections::BTreeSet;
+
+use portcullis_corpus::wire::Arrival;
+use portcullis_host::{
+    Callback, HostCall, Plugin, RequestScript, ResponseScript, Root, Settings, Worker, World,
+};
+
+use crate::{demo::corpus, random::Random, shipped, statuses};
+
+/// Rounds through the corpus, each with other faults.
+const ROUNDS: u64 = 2;
+
+#[test]
+fn no_key_is_said_or_kept_whatever_fails() {
+    let corpus = corpus();
+    let module = shipped::module().unwrap();
+    let secrets = corpus.secrets();
+    let mut random = Random::new(5);
+    let mut made = BTreeSet::new();
+    let (mut lines, mut kept) = (0, 0);
+    for run in corpus.cases.iter().flat_map(|case| case.runs()) {
+        let mut world = World::new(Settings {
+            trace: false,
+            ..Settings::default()
+        });
+        world.add_worker(&module).unwrap();
+        let configuration = corpus.documents[&run.case.policy].configuration(run.profile);
+        let plugin = Plugin::new(run.to_string(), configuration);
+        for round in 0..ROUNDS {
+            let worker = world.worker(0).unwrap();
+            let root = worker.configure(&plugin).unwrap();
+            break_some(worker, &mut random, round);
+            for step in &run.case.steps {
+                let arrival = Arrival::new(&step.request, run.protocol);
+                send(worker, root, &arrival);
+            }
+            // A refused update says why, and the policy has digests in it.
+            let _: Result<Root, _> = worker.configure(&plugin);
+            worker.clear_faults();
+        }
+        let worker = world.worker(0).unwrap();
+        assert_eq!(worker.traps(), [], "{run}");
+        made.extend(
+            worker
+                .calls()
+                .iter()
+                .map(|(callback, call, _)| (callback, call)),
+        );
+
+        let logs = world.logs().into_iter().map(|line| line.text.into_bytes());
+        let logs: Vec<_> = logs.collect();
+        let data = world.shared_data().dump(&world.settings().vm_id);
+        let data: Vec<_> = data
+            .into_iter()
+            .flat_map(|(key, value)| [key, value])
+            .collect();
+        (lines, kept) = (lines + logs.len(), kept + data.len());
+        let metrics = world.metrics().numbers();
+        assert_eq!(metrics, []);
+        for secret in &secrets {
+            for bytes in logs.iter().chain(&data) {
+                let found = bytes
+                    .windows(secret.len())
+                    .any(|window| window == secret.as_bytes());
+                assert!(!found, "{run}: {}", bytes.escape_ascii());
+            }
+        }
+    }
+    assert!(lines > 1000 && kept > 1000, "{lines} lines, {kept} records");
+
+    // All that the filter ever asks of its host; no callout is among it.
+    let running: BTreeSet<HostCall> = made
+        .iter()
+        .filter(|(callback, _)| *callback != Callback::Initialize)
+        .map(|(_, call)| *call)
+        .collect();
+    assert_eq!(running, statuses::MADE.iter().copied().collect());
+}
+
+fn break_some(worker: &mut Worker, random: &mut Random, round: u64) {
+    let seldom = if round == 0 { 30 } else { 4 };
+    let mut random = Random::new(random.next());
+    let all = statuses::all();
+    worker.decide(move |_| random.once_in(seldom).then(|| *random.pick(&all)));
+}
+
+fn send(worker: &mut Worker, root: Root, arrival: &Arrival) {
+    let mut script = RequestScript::from_headers(arrival.headers.clone());
+    script.body.clone_from(&arrival.body);
+    if !arrival.trailers.is_empty() {
+        script = script.trailers(arrival.trailers.clone());
+    }
+    if let Some(address) = arrival.source_address() {
+        script = script.source(address);
+    }
+    let (id, _) = worker
+        .request(root, &script, &ResponseScript::default())
+        .unwrap();
+    worker.forget(id).unwrap();
+}

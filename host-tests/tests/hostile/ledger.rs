@@ -1,0 +1,80 @@
+//! What a host did to a worker's guest, and what must follow from it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use portcullis_host::{CallSite, HostCall, MapType, Status, Worker};
+
+/// A host that misbehaves, and remembers how.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger(Arc<Mutex<BTreeMap<u32, Account>>>);
+
+/// What was done in callbacks of one context.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Account {
+    /// To read or edit the request's headers was refused.
+    pub(crate) headers_refused: bool,
+    /// To read or edit its trailers was refused.
+    pub(crate) trailers_refused: bool,
+    /// An edit was said to be done and was not, or a map was not what the host said that it was: no
+    /// guest can know.
+    pub(crate) lied: bool,
+}
+
+impl Ledger {
+    pub(crate) fn of(&self, context: u32) -> Account {
+        let accounts = self.0.lock().unwrap();
+        accounts.get(&context).copied().unwrap_or_default()
+    }
+
+    /// Has a function choose the status of each host call of a worker, and notes what it chose.
+    pub(crate) fn force(
+        &self,
+        worker: &mut Worker,
+        mut choose: impl FnMut(&CallSite) -> Option<Status> + Send + 'static,
+    ) {
+        let ledger = self.clone();
+        worker.decide(move |site| {
+            let status = choose(site)?;
+            ledger.note(site, status);
+            Some(status)
+        });
+    }
+
+    /// Has a function change the bytes that host calls of a worker hand over.
+    pub(crate) fn tamper(
+        &self,
+        worker: &mut Worker,
+        mut change: impl FnMut(&CallSite, &mut Vec<u8>) + Send + 'static,
+    ) {
+        let ledger = self.clone();
+        worker.tamper(move |site, bytes| {
+            let before = bytes.clone();
+            change(site, bytes);
+            if site.call == HostCall::GetHeaderMapPairs && *bytes != before {
+                ledger.account(site.context, |account| account.lied = true);
+            }
+        });
+    }
+
+    fn note(&self, site: &CallSite, status: Status) {
+        let is = |map: MapType| site.subject == Some(map.raw());
+        let headers = is(MapType::RequestHeaders);
+        let trailers = is(MapType::RequestTrailers);
+        let edits = [HostCall::RemoveHeaderMapValue, HostCall::AddHeaderMapValue];
+        self.account(site.context, |account| {
+            let edits = edits.contains(&site.call);
+            let reads = site.call == HostCall::GetHeaderMapPairs;
+            account.lied |= (edits || reads) && status == Status::OK;
+            let refused = (edits || reads) && status != Status::OK;
+            account.headers_refused |= refused && headers;
+            account.trailers_refused |= refused && trailers;
+        });
+    }
+
+    fn account(&self, context: u32, change: impl FnOnce(&mut Account)) {
+        change(self.0.lock().unwrap().entry(context).or_default());
+    }
+}
