@@ -70,22 +70,17 @@ impl Pairs {
         let (lengths, mut rest) = rest.split_at_checked(count.checked_mul(8)?)?;
         let mut pairs = Vec::with_capacity(count);
         let (lengths, _) = lengths.as_chunks::<8>();
-        for lengths in lengths {
-            let [a, b, c, d, e, f, g, h] = *lengths;
-            let (name, value);
-            (name, rest) = take(rest, u32::from_le_bytes([a, b, c, d]))?;
-            (value, rest) = take(rest, u32::from_le_bytes([e, f, g, h]))?;
-            pairs.push((name, value));
+        for [a, b, c, d, e, f, g, h] in lengths {
+            let name = usize::try_from(u32::from_le_bytes([*a, *b, *c, *d])).ok()?;
+            let value = usize::try_from(u32::from_le_bytes([*e, *f, *g, *h])).ok()?;
+            let (pair, behind) = rest.split_at_checked(name.checked_add(value)?.checked_add(2)?)?;
+            let (name, value) = pair.split_at_checked(name)?;
+            // Behind each stands a NUL.
+            pairs.push((name, value.get(1..value.len().checked_sub(1)?)?));
+            rest = behind;
         }
         Some(pairs)
     }
-}
-
-/// Takes a string and the NUL behind it
-fn take(bytes: &[u8], length: u32) -> Option<(&[u8], &[u8])> {
-    let (taken, rest) = bytes.split_at_checked(usize::try_from(length).ok()?)?;
-    let (_, rest) = rest.split_first()?;
-    Some((taken, rest))
 }
 
 /// All headers of a map

@@ -67,6 +67,20 @@ impl AccountKey {
         ])
     }
 
+    /// The table of client addresses, for filters of one namespace
+    pub(crate) fn of_clients(namespace: &str) -> Self {
+        Self::hash(&[b"clients", namespace.as_bytes()])
+    }
+
+    /// One record of a table
+    pub(crate) fn part(self, number: u16) -> Self {
+        let mut key = self.0;
+        if let Some(start) = key.first_chunk_mut() {
+            *start = number.to_le_bytes();
+        }
+        Self(key)
+    }
+
     /// 128 bits of a SHA-256 over parts that no choice of parts can confuse
     pub(crate) fn hash(parts: &[&[u8]]) -> Self {
         let mut hash = Sha256::new();

@@ -74,12 +74,12 @@ impl Clients {
         store: &mut dyn AccountStore,
     ) -> Result<Charged, StoreError> {
         let ClientCharge {
-            namespace,
+            table,
             client,
             bucket,
             cells,
         } = charge;
-        let slot = self.slot(namespace, client);
+        let slot = self.slot(table, client);
         let emission = bucket.emission();
         let seen = self
             .seen
@@ -113,13 +113,13 @@ impl Clients {
         Ok(charged(bucket, tat, now, result))
     }
 
-    fn slot(&self, namespace: &str, client: Option<IpAddr>) -> Slot {
+    fn slot(&self, table: AccountKey, client: Option<IpAddr>) -> Slot {
         let [a, b, c, ..] = AccountKey::hash(&[&self.seed, &prefix(client)]).bytes();
         let shard = u16::from_le_bytes([a, b])
             .checked_rem(SHARDS)
             .unwrap_or_default();
         Slot {
-            shard: AccountKey::hash(&[b"clients", namespace.as_bytes(), &shard.to_le_bytes()]),
+            shard: table.part(shard),
             index: usize::from(c).checked_rem(BUCKETS).unwrap_or_default(),
         }
     }
@@ -128,7 +128,8 @@ impl Clients {
 /// One charge to a client's bucket
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientCharge<'a> {
-    pub(crate) namespace: &'a str,
+    /// [`AccountKey::of_clients`]
+    pub(crate) table: AccountKey,
     pub(crate) client: Option<IpAddr>,
     pub(crate) bucket: &'a Bucket,
     pub(crate) cells: u64,
@@ -173,6 +174,7 @@ struct Shard {
     tats: [u64; BUCKETS],
 }
 
+const RECORD: usize = 4 + 8 + 8 * BUCKETS + 4;
 const HEAD: [u8; 4] = [b'P', b'C', 1, 0];
 
 impl Shard {
@@ -206,11 +208,10 @@ impl Shard {
     }
 
     fn encode(&self, bucket: &Bucket, record: &mut Vec<u8>) {
+        record.reserve_exact(RECORD);
         record.extend_from_slice(&HEAD);
         record.extend_from_slice(&bucket.emission().to_le_bytes());
-        for tat in &self.tats {
-            record.extend_from_slice(&tat.to_le_bytes());
-        }
+        record.extend_from_slice(self.tats.map(u64::to_le_bytes).as_flattened());
         record.extend_from_slice(&checksum(record).to_le_bytes());
     }
 }
@@ -232,7 +233,7 @@ mod tests {
 
     fn spend(clients: &mut Clients, store: &mut MapStore, address: &str, cells: u64) -> Charged {
         let charge = ClientCharge {
-            namespace: "main",
+            table: AccountKey::of_clients("main"),
             client: client(address),
             bucket: &bucket(),
             cells,

@@ -15,6 +15,7 @@ use hashbrown::HashMap;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
+use crate::account::AccountKey;
 use crate::bucket::Bucket;
 use crate::error::ConfigError;
 use crate::name::Name;
@@ -108,7 +109,7 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
     }
     map.finish(errors);
     Some(Policy {
-        namespace: namespace.into(),
+        clients: AccountKey::of_clients(namespace),
         revision: revision.map_or_else(|| digest_of(document), |revision| revision.as_str().into()),
         pause,
         max_accounts: max_accounts.unwrap_or(DEFAULT_MAX_ACCOUNTS),

@@ -22,10 +22,11 @@ pub(crate) fn read(head: &Head<'_>, path: &CheckedPath<'_>) -> Result<KeyDigest,
     match head.authorization {
         One::Absent => Err(Reason::CredentialMissing),
         One::Once(_) if in_query => Err(Reason::CredentialRepeated),
-        One::Once(value) if value.contains(&b',') => Err(Reason::CredentialRepeated),
-        One::Once(value) => token(value)
-            .map(KeyDigest::of)
-            .ok_or(Reason::CredentialMalformed),
+        One::Once(value) => match token(value) {
+            Some(token) => Ok(KeyDigest::of(token)),
+            None if value.contains(&b',') => Err(Reason::CredentialRepeated),
+            None => Err(Reason::CredentialMalformed),
+        },
         One::Repeated => Err(Reason::CredentialRepeated),
     }
 }
@@ -54,10 +55,24 @@ fn token(value: &[u8]) -> Option<&[u8]> {
     }
     let token = rest.trim_ascii_start();
     let end = token.iter().rposition(|byte| *byte != b'=')?;
-    let good = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte);
+    let good = |byte: &u8| GOOD.get(usize::from(*byte)) == Some(&true);
     let valid = token.len() <= MAX_TOKEN && token.get(..=end)?.iter().all(good);
     valid.then_some(token)
 }
+
+/// The bytes of a token, but for `=` at its end (RFC 6750, section 2.1)
+static GOOD: [bool; 256] = {
+    let mut good = [false; 256];
+    let mut rest: &mut [bool] = &mut good;
+    let mut byte = 0u8;
+    while let Some((is_good, behind)) = rest.split_first_mut() {
+        *is_good =
+            byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+        byte = byte.wrapping_add(1);
+        rest = behind;
+    }
+    good
+};
 
 #[cfg(test)]
 mod tests {

@@ -178,7 +178,7 @@ impl Engine {
                 charged,
             } => {
                 if reason.status() == 0 {
-                    let mut edits = Edits::new(moment.decision, reserved);
+                    let mut edits = draft.edits(reserved);
                     edits.strip_credential = draft.strips_credential
                         && api.is_some_and(|api| credential::is_ours(&head, &api.keys));
                     draft.edits = Some(edits);
@@ -362,7 +362,7 @@ impl Engine {
         let policy = Rc::clone(&draft.policy);
         let bucket = &policy.unauthenticated;
         let charge = ClientCharge {
-            namespace: &policy.namespace,
+            table: policy.clients,
             client,
             bucket,
             cells: u64::from(charged),

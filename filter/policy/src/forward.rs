@@ -30,7 +30,7 @@ pub fn is_reserved(name: &[u8]) -> bool {
 /// The edits of a request's headers
 #[derive(Clone, Debug)]
 pub struct Edits {
-    pub(crate) decision: DecisionId,
+    pub(crate) decision: Option<DecisionId>,
     pub(crate) reserved: Vec<Vec<u8>>,
     pub(crate) identity: Option<Rc<Key>>,
     pub(crate) strip_credential: bool,
@@ -48,9 +48,9 @@ pub enum Edit<'a> {
 }
 
 impl Edits {
-    pub(crate) fn new(decision: u128, reserved: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn new(decision: Option<DecisionId>, reserved: Vec<Vec<u8>>) -> Self {
         Self {
-            decision: decision.into(),
+            decision,
             reserved,
             identity: None,
             strip_credential: false,
@@ -67,7 +67,9 @@ impl Edits {
         if self.strip_credential {
             edit(Edit::Remove(b"authorization"));
         }
-        edit(Edit::Add("x-portcullis-decision", self.decision.as_str()));
+        if let Some(decision) = &self.decision {
+            edit(Edit::Add("x-portcullis-decision", decision.text().as_str()));
+        }
         if let Some(key) = &self.identity {
             edit(Edit::Add("x-portcullis-principal", key.principal.as_str()));
             edit(Edit::Add("x-portcullis-tier", key.tier.name.as_str()));

@@ -87,7 +87,7 @@ pub use client::parse_client;
 pub use engine::{AwaitBody, AwaitClient, Body, Decision, Engine, Outcome, Settings, Step};
 pub use error::ConfigError;
 pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};
-pub use id::DecisionId;
+pub use id::{DecisionId, DecisionText};
 pub use limiter::Limiter;
 pub use policy::{Pause, Policy};
 pub use rate::RateHeaders;

@@ -14,6 +14,8 @@ pub(crate) struct CheckedPath<'a> {
     pub(crate) path: &'a str,
     /// What stands behind the first `?`
     pub(crate) query: Option<&'a [u8]>,
+    /// Whether a letter is a capital
+    pub(crate) has_capitals: bool,
     /// One bit a segment, the first one lowest: the segment holds an escape that some readers
     /// decode and others don't. Only a `{name:encoded}` may stand for it.
     pub(crate) encoded: u64,
@@ -28,14 +30,41 @@ const MAX_PATH: usize = 8192;
 /// `\ ; #`, an empty segment before its end, a dot segment, an escape that is malformed or stands
 /// for a control character, or an ambiguous escape behind the 64th segment.
 pub(crate) fn check(raw: &[u8]) -> Option<CheckedPath<'_>> {
-    let (path, query) = match raw.iter().position(|byte| *byte == b'?') {
-        Some(at) => (raw.get(..at)?, Some(raw.get(at.checked_add(1)?..)?)),
-        None => (raw, None),
-    };
-    if path.len() > MAX_PATH || !path.iter().all(|byte| is_plain(*byte)) {
+    let mut seen = 0;
+    let mut before = 0;
+    let mut length = 0usize;
+    for byte in raw {
+        let kind = KINDS.get(usize::from(*byte)).copied().unwrap_or(REFUSED);
+        if kind == QUERY {
+            break;
+        }
+        // What begins a segment: a dot may be all of it, another slash is an empty one.
+        if before == SLASH && kind & (SLASH | DOT) != 0 {
+            seen |= DOUBTFUL;
+        }
+        (seen, before) = (seen | kind, kind);
+        length = length.saturating_add(1);
+    }
+    let (path, rest) = raw.split_at_checked(length)?;
+    if length > MAX_PATH || seen & REFUSED != 0 || path.first() != Some(&b'/') {
         return None;
     }
     let path = core::str::from_utf8(path).ok()?;
+    let encoded = if seen & (DOUBTFUL | PERCENT) == 0 {
+        0
+    } else {
+        check_segments(path)?
+    };
+    Some(CheckedPath {
+        path,
+        query: rest.split_first().map(|(_, query)| query),
+        has_capitals: seen & CAPITAL != 0,
+        encoded,
+    })
+}
+
+/// The segments with ambiguous escapes, a bit each; `None` for a path that is refused
+fn check_segments(path: &str) -> Option<u64> {
     let mut segments = path.strip_prefix('/')?.split('/').enumerate().peekable();
     let mut encoded = 0;
     while let Some((index, segment)) = segments.next() {
@@ -50,16 +79,39 @@ pub(crate) fn check(raw: &[u8]) -> Option<CheckedPath<'_>> {
             encoded |= bit;
         }
     }
-    Some(CheckedPath {
-        path,
-        query,
-        encoded,
-    })
+    Some(encoded)
 }
 
-fn is_plain(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !matches!(byte, b'\\' | b';' | b'#')
-}
+const SLASH: u8 = 1;
+const DOT: u8 = 2;
+const PERCENT: u8 = 4;
+const CAPITAL: u8 = 8;
+const REFUSED: u8 = 16;
+const QUERY: u8 = 32;
+/// A segment that is empty or begins with a dot
+const DOUBTFUL: u8 = 64;
+
+/// What each byte is in a path: the guards are one look at each
+static KINDS: [u8; 256] = {
+    let mut kinds = [REFUSED; 256];
+    let mut rest: &mut [u8] = &mut kinds;
+    let mut byte = 0u8;
+    while let Some((kind, behind)) = rest.split_first_mut() {
+        *kind = match byte {
+            b'/' => SLASH,
+            b'.' => DOT,
+            b'%' => PERCENT,
+            b'?' => QUERY,
+            b'\\' | b';' | b'#' => REFUSED,
+            b'A'..=b'Z' => CAPITAL,
+            b'!'..=b'~' => 0,
+            _ => REFUSED,
+        };
+        byte = byte.wrapping_add(1);
+        rest = behind;
+    }
+    kinds
+};
 
 /// Whether readers disagree on a segment's escapes; `None` where an escape is never right
 fn is_ambiguous(segment: &str) -> Option<bool> {
@@ -135,6 +187,7 @@ mod tests {
                 Some(CheckedPath {
                     path,
                     query: None,
+                    has_capitals: path.contains(char::is_uppercase),
                     encoded: 0
                 })
             );

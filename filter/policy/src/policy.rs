@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 
+use crate::account::AccountKey;
 use crate::bucket::Bucket;
 use crate::compile;
 use crate::error::ConfigError;
@@ -25,7 +26,8 @@ use crate::template::Router;
 /// A valid policy
 #[derive(Debug)]
 pub struct Policy {
-    pub(crate) namespace: Box<str>,
+    /// Where the buckets of client addresses lie
+    pub(crate) clients: AccountKey,
     pub(crate) revision: Box<str>,
     pub(crate) pause: Pause,
     pub(crate) max_accounts: u64,
@@ -64,6 +66,8 @@ pub(crate) struct Api {
     pub(crate) dialect: Dialect,
     pub(crate) keys: KeyRing,
     pub(crate) strips_credential: bool,
+    /// Whether the upstream is told who calls, and under which decision
+    pub(crate) tells_identity: bool,
     pub(crate) forwards_preflight: bool,
     pub(crate) forwards_unmatched: bool,
     pub(crate) router: Router,

@@ -40,7 +40,7 @@ impl Record {
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut record = serializer.serialize_struct("Record", 10)?;
-        record.serialize_field("decision", self.decision.as_str())?;
+        record.serialize_field("decision", self.decision.text().as_str())?;
         record.serialize_field("reason", self.reason.word())?;
         record.serialize_field("rule", &self.rule.path)?;
         if let Some(route) = &self.route {

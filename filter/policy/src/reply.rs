@@ -79,7 +79,7 @@ impl Dialect {
             Self::Cybervault => {
                 let details = (field.is_some() || retry_after.is_some())
                     .then_some(Details { field, retry_after });
-                let trace_id = decision.as_str();
+                let trace_id = &decision.to_string();
                 serde_json::to_vec(&Cybervault {
                     error_code: code,
                     message: &message,
@@ -165,7 +165,7 @@ impl Reply {
         let mut headers = Vec::with_capacity(8);
         headers.push(("content-type", content_type.into()));
         headers.push(("cache-control", "no-store".into()));
-        headers.push(("x-portcullis-decision", decision.as_str().into()));
+        headers.push(("x-portcullis-decision", decision.text().as_str().into()));
         if let Some(rate) = rate {
             rate.each(|name, value| headers.push((name, value.into())));
         }

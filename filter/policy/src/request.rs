@@ -59,23 +59,39 @@ impl<'a> Head<'a> {
     pub(crate) fn scan(headers: &[(&'a [u8], &'a [u8])]) -> Self {
         let mut head = Self::default();
         for &(name, value) in headers {
-            match name {
-                b":method" => head.method = value,
-                b":path" => head.path = Some(value),
-                b":authority" => head.authority = Some(value),
-                b"host" if head.authority.is_none() => head.authority = Some(value),
-                b"authorization" => head.authorization.take(value),
-                b"content-encoding" => head.content_encoding.take(value),
-                b"content-length" => head.content_length.take(value),
-                b"content-type" => head.content_type.take(value),
-                b"upgrade" => head.upgrade.take(value),
-                b"origin" => head.origin.take(value),
-                b"access-control-request-method" => head.requested_method.take(value),
-                [b'x' | b'X', ..] if is_reserved(name) => head.reserve(name),
+            // Most headers are none of ours, and their first letter says so.
+            match name.first() {
+                Some(b':' | b'h') => head.take_pseudo(name, value),
+                Some(b'a' | b'c' | b'o' | b'u') => head.take_field(name, value),
+                Some(b'x' | b'X') if is_reserved(name) => head.reserve(name),
                 _ => {}
             }
         }
         head
+    }
+
+    fn take_pseudo(&mut self, name: &[u8], value: &'a [u8]) {
+        match name {
+            b":method" => self.method = value,
+            b":path" => self.path = Some(value),
+            b":authority" => self.authority = Some(value),
+            b"host" if self.authority.is_none() => self.authority = Some(value),
+            _ => {}
+        }
+    }
+
+    fn take_field(&mut self, name: &[u8], value: &'a [u8]) {
+        let field = match name {
+            b"authorization" => &mut self.authorization,
+            b"content-encoding" => &mut self.content_encoding,
+            b"content-length" => &mut self.content_length,
+            b"content-type" => &mut self.content_type,
+            b"upgrade" => &mut self.upgrade,
+            b"origin" => &mut self.origin,
+            b"access-control-request-method" => &mut self.requested_method,
+            _ => return,
+        };
+        field.take(value);
     }
 
     /// Notes a name once: one removal takes every header of it.

@@ -230,7 +230,7 @@ impl Router {
             return Match::Ambiguous;
         }
         let folds = self.has_capitals
-            || checked.path.bytes().any(|byte| byte.is_ascii_uppercase())
+            || checked.has_capitals
             || (checked.path.len() > 1 && checked.path.ends_with('/'));
         if folds {
             let lower = checked.path.to_ascii_lowercase();
@@ -320,8 +320,10 @@ impl Branch {
 
     /// The branches of the next segment, the more specific one first
     fn children<'a>(&self, rest: &'a str) -> [Option<(&Self, Option<&'a str>)>; 2] {
-        let (segment, rest) = match rest.split_once('/') {
-            Some((segment, rest)) => (segment, Some(rest)),
+        // Segments are short: a search that is made for long texts takes longer to begin.
+        let end = rest.bytes().position(|byte| byte == b'/');
+        let (segment, rest) = match end.and_then(|end| rest.split_at_checked(end)) {
+            Some((segment, rest)) => (segment, rest.get(1..)),
             None => (rest, None),
         };
         let literal = self

@@ -184,7 +184,7 @@ impl Verdict {
                 },
             },
             metadata,
-            trace_id: decision.as_str(),
+            trace_id: &decision.to_string(),
         };
         serde_json::to_vec(&answer).unwrap_or_default()
     }

@@ -24,7 +24,10 @@ const HTTP: &str =
 
 /// The whole of it. Every port is chosen by the system.
 pub(crate) fn bootstrap(lanes: &[Lane], population: Population) -> Value {
-    let listeners: Vec<Value> = lanes.iter().map(|lane| listener(lane, population)).collect();
+    let listeners: Vec<Value> = lanes
+        .iter()
+        .map(|lane| listener(lane, population))
+        .collect();
     of(&listeners)
 }
 
@@ -48,9 +51,16 @@ fn listener(lane: &Lane, population: Population) -> Value {
         Variant::Noop => vec![wasm(&lane.name, module, None)],
         Variant::Native => native(population),
         Variant::Lua => vec![lua(population)],
-        Variant::Core | Variant::Full | Variant::Unauthorized | Variant::Flood
+        Variant::Core
+        | Variant::Full
+        | Variant::Unauthorized
+        | Variant::Flood
         | Variant::Limited => {
-            vec![wasm(&lane.name, module, Some(&policy(lane.variant, population)))]
+            vec![wasm(
+                &lane.name,
+                module,
+                Some(&policy(lane.variant, population)),
+            )]
         }
     };
     listener_of(&lane.name, &filters)
@@ -58,7 +68,11 @@ fn listener(lane: &Lane, population: Population) -> Value {
 
 fn listener_of(name: &str, filters: &[Value]) -> Value {
     let mut filters = filters.to_vec();
-    filters.push(filter("envoy.filters.http.router", "router.v3.Router", json!({})));
+    filters.push(filter(
+        "envoy.filters.http.router",
+        "router.v3.Router",
+        json!({}),
+    ));
     let answer = json!({ "status": 200, "body": { "inline_string": "ok\n" } });
     let routes = json!([{ "match": { "prefix": "/" }, "direct_response": answer }]);
     json!({
@@ -108,7 +122,11 @@ fn wasm(name: &str, module: &Path, policy: Option<&Value>) -> Value {
             json!({ "@type": format!("{TYPE}google.protobuf.Struct"), "value": policy });
         config.insert("configuration".to_owned(), configuration);
     }
-    filter("envoy.filters.http.wasm", "wasm.v3.Wasm", json!({ "config": config }))
+    filter(
+        "envoy.filters.http.wasm",
+        "wasm.v3.Wasm",
+        json!({ "config": config }),
+    )
 }
 
 /// Envoy's own filters for the same job: who calls, a bucket for each, one rule, three rate headers.
@@ -121,8 +139,7 @@ fn native(population: Population) -> Vec<Value> {
         })
         .collect();
     let (count, _) = policy::passing_rate(population);
-    let bucket =
-        json!({ "max_tokens": count, "tokens_per_fill": count, "fill_interval": "60s" });
+    let bucket = json!({ "max_tokens": count, "tokens_per_fill": count, "fill_interval": "60s" });
     let always = json!({ "default_value": { "numerator": 100, "denominator": "HUNDRED" } });
     let limit = json!({
         "stat_prefix": "native",
@@ -144,16 +161,28 @@ fn native(population: Population) -> Vec<Value> {
     ] } });
     let known = json!({ "header": { "name": CLIENT, "present_match": true } });
     vec![
-        filter("envoy.filters.http.api_key_auth", "api_key_auth.v3.ApiKeyAuth", json!({
-            "credentials": credentials,
-            "key_sources": [{ "header": "authorization" }],
-            "forwarding": { "header": CLIENT, "hide_credentials": true },
-        })),
-        filter("envoy.filters.http.local_ratelimit", "local_ratelimit.v3.LocalRateLimit", limit),
-        filter("envoy.filters.http.rbac", "rbac.v3.RBAC", json!({ "rules": {
+        filter(
+            "envoy.filters.http.api_key_auth",
+            "api_key_auth.v3.ApiKeyAuth",
+            json!({
+                "credentials": credentials,
+                "key_sources": [{ "header": "authorization" }],
+                "forwarding": { "header": CLIENT, "hide_credentials": true },
+            }),
+        ),
+        filter(
+            "envoy.filters.http.local_ratelimit",
+            "local_ratelimit.v3.LocalRateLimit",
+            limit,
+        ),
+        filter(
+            "envoy.filters.http.rbac",
+            "rbac.v3.RBAC",
+            json!({ "rules": {
             "action": "ALLOW",
             "policies": { "read": { "permissions": [reads], "principals": [known] } },
-        } })),
+        } }),
+        ),
     ]
 }
 

@@ -32,7 +32,9 @@ impl Connection {
         stream.set_read_timeout(Some(LIMIT))?;
         stream.set_write_timeout(Some(LIMIT))?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
     }
 
     /// Asks with a key, and reads the answer.
@@ -41,13 +43,14 @@ impl Connection {
     ///
     /// Those of the socket, and an answer that is none of HTTP/1.1 with a length.
     pub(crate) fn get(&mut self, host: &str, path: &str, key: &str) -> io::Result<Answer> {
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\r\n"
-        );
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\r\n");
         self.stream.get_mut().write_all(request.as_bytes())?;
         let malformed = || io::Error::new(io::ErrorKind::InvalidData, "this is no HTTP answer");
         let status = self.line()?;
-        let status = status.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        let status = status
+            .strip_prefix("HTTP/1.1 ")
+            .and_then(|rest| rest.get(..3)?.parse().ok());
         let mut headers = Vec::new();
         loop {
             let line = self.line()?;
@@ -57,8 +60,13 @@ impl Connection {
             let (name, value) = line.split_once(": ").ok_or_else(malformed)?;
             headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
-        let answer = Answer { status: status.ok_or_else(malformed)?, headers };
-        let length = answer.header("content-length").and_then(|length| length.parse().ok());
+        let answer = Answer {
+            status: status.ok_or_else(malformed)?,
+            headers,
+        };
+        let length = answer
+            .header("content-length")
+            .and_then(|length| length.parse().ok());
         let length: u64 = length.ok_or_else(malformed)?;
         io::copy(&mut self.stream.by_ref().take(length), &mut io::sink())?;
         Ok(answer)
@@ -104,7 +112,10 @@ mod tests {
         });
         let mut connection = Connection::open(address).unwrap();
         let answer = connection.get("h", "/", "secret").unwrap();
-        assert_eq!((answer.status, answer.header("content-length")), (200, Some("3")));
+        assert_eq!(
+            (answer.status, answer.header("content-length")),
+            (200, Some("3"))
+        );
         assert_eq!(connection.get("h", "/", "secret").unwrap().status, 429);
         server.join().unwrap();
         assert!(connection.get("h", "/", "secret").is_err());

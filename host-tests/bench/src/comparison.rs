@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use xtask::envoy;
 use xtask::failure::{Failure, Result};
 use xtask::workspace::Workspace;
-use xtask::envoy;
 
 use crate::bootstrap::{self, Lane};
 use crate::client::Connection;
@@ -38,13 +38,26 @@ pub(crate) fn run(workspace: &Workspace, comparison: &Comparison) -> Result<()> 
         placement.describe()
     );
     let folder = scratch.path();
-    let running =
-        Envoy::start(&envoy.path, &bootstrap, comparison.concurrency, placement, folder)?;
-    let mut bench = Bench { envoy: running, wrk, population: comparison.population };
+    let running = Envoy::start(
+        &envoy.path,
+        &bootstrap,
+        comparison.concurrency,
+        placement,
+        folder,
+    )?;
+    let mut bench = Bench {
+        envoy: running,
+        wrk,
+        population: comparison.population,
+    };
     let mut walks = Vec::new();
     for lane in &lanes {
         bench.probe(lane)?;
-        let mut walk = Walk { lane, walked: 0, samples: Vec::new() };
+        let mut walk = Walk {
+            lane,
+            walked: 0,
+            samples: Vec::new(),
+        };
         bench.warm_up(&mut walk)?;
         walks.push(walk);
     }
@@ -52,7 +65,6 @@ pub(crate) fn run(workspace: &Workspace, comparison: &Comparison) -> Result<()> 
         eprintln!("round {} of {}", round.saturating_add(1), comparison.rounds);
         let step = |walk: &mut Walk<'_>| -> Result<()> {
             let sample = bench.sample(walk, comparison.seconds)?;
-            if std::env::var_os("BENCH_RAW").is_some() { eprintln!("RAW {} {:.2} {:.0}", walk.lane.name, sample.cpu, sample.rate); }
             walk.samples.push(sample);
             Ok(())
         };
@@ -63,9 +75,14 @@ pub(crate) fn run(workspace: &Workspace, comparison: &Comparison) -> Result<()> 
             walks.iter_mut().rev().try_for_each(step)?;
         }
     }
-    let none = walks.first().map(|walk| walk.samples.clone()).unwrap_or_default();
-    let figures: Vec<Figure> =
-        walks.iter().map(|walk| Figure::of(&walk.lane.name, &walk.samples, &none)).collect();
+    let none = walks
+        .first()
+        .map(|walk| walk.samples.clone())
+        .unwrap_or_default();
+    let figures: Vec<Figure> = walks
+        .iter()
+        .map(|walk| Figure::of(&walk.lane.name, &walk.samples, &none))
+        .collect();
     if comparison.json {
         println!("{}", table::json(&figures));
     } else {
@@ -107,13 +124,18 @@ fn lanes(workspace: &Workspace, comparison: &Comparison) -> Result<Vec<Lane>> {
         .collect();
     for (name, file) in &comparison.also {
         let module = absolute(file)?;
-        lanes.push(Lane { name: name.clone(), variant: Variant::Full, module: Some(module) });
+        lanes.push(Lane {
+            name: name.clone(),
+            variant: Variant::Full,
+            module: Some(module),
+        });
     }
     Ok(lanes)
 }
 
 fn absolute(file: &Path) -> Result<PathBuf> {
-    file.canonicalize().map_err(|error| Failure::file(file, &error))
+    file.canonicalize()
+        .map_err(|error| Failure::file(file, &error))
 }
 
 /// A lane and how far the walk over its keys has come.
@@ -146,7 +168,11 @@ impl Bench {
                 Answer::Refused(status) => status,
             },
         };
-        let names = ["x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"];
+        let names = [
+            "x-ratelimit-limit",
+            "x-ratelimit-remaining",
+            "x-ratelimit-reset",
+        ];
         let has_rates = names.iter().all(|name| answer.header(name).is_some());
         if answer.status == first && has_rates == lane.variant.has_rate_headers() {
             return Ok(());
@@ -179,7 +205,10 @@ impl Bench {
         if as_expected == 0 || as_expected != answers.total() {
             return Err(wrong(lane, &format!("{answers:?}")));
         }
-        Ok(Sample { cpu: to_float(cpu) / 1000.0 / to_float(as_expected), rate })
+        Ok(Sample {
+            cpu: to_float(cpu) / 1000.0 / to_float(as_expected),
+            rate,
+        })
     }
 
     /// Sends for so many seconds; requests a second.
@@ -189,7 +218,9 @@ impl Bench {
             count: self.population.principals(),
             first: walk.walked,
         };
-        let counted = self.wrk.run(self.envoy.address(&walk.lane.name)?, keys, seconds)?;
+        let counted = self
+            .wrk
+            .run(self.envoy.address(&walk.lane.name)?, keys, seconds)?;
         walk.walked = walk.walked.saturating_add(counted.requests);
         Ok(to_float(counted.requests) / counted.seconds)
     }
@@ -201,7 +232,10 @@ fn prefix(variant: Variant) -> &'static str {
 
 fn wrong(lane: &Lane, answer: &str) -> Failure {
     Failure::new(
-        format!("the variant `{}` is not what it should be: {answer}", lane.name),
+        format!(
+            "the variant `{}` is not what it should be: {answer}",
+            lane.name
+        ),
         "run the gate's tests; Envoy's log is above, if it said anything",
     )
 }

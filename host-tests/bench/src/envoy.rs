@@ -35,7 +35,9 @@ pub(crate) struct Answers {
 
 impl Answers {
     pub(crate) const fn total(self) -> u64 {
-        self.passed.saturating_add(self.refused).saturating_add(self.failed)
+        self.passed
+            .saturating_add(self.refused)
+            .saturating_add(self.failed)
     }
 
     pub(crate) const fn since(self, before: Self) -> Self {
@@ -95,7 +97,12 @@ impl Envoy {
                 return Err(Failure::Stopped);
             }
             if let Some((admin, addresses)) = serving(&admin_file) {
-                let mut envoy = Self { running, admin, addresses, start_cpu: 0 };
+                let mut envoy = Self {
+                    running,
+                    admin,
+                    addresses,
+                    start_cpu: 0,
+                };
                 envoy.start_cpu = envoy.cpu()?;
                 return Ok(envoy);
             }
@@ -116,7 +123,10 @@ impl Envoy {
     /// When there is no such listener.
     pub(crate) fn address(&self, listener: &str) -> Result<SocketAddr> {
         self.addresses.get(listener).copied().ok_or_else(|| {
-            Failure::new(format!("Envoy has no listener `{listener}`"), "run the benchmark again")
+            Failure::new(
+                format!("Envoy has no listener `{listener}`"),
+                "run the benchmark again",
+            )
         })
     }
 
@@ -158,9 +168,7 @@ impl Envoy {
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         resident
             .and_then(|rest| rest.trim().strip_suffix(" kB")?.parse().ok())
-            .ok_or_else(|| {
-                Failure::new("/proc tells no resident memory", "run this on Linux")
-            })
+            .ok_or_else(|| Failure::new("/proc tells no resident memory", "run this on Linux"))
     }
 
     /// How the requests of a listener were answered so far.
@@ -172,9 +180,16 @@ impl Envoy {
         let prefix = format!("http.{listener}.downstream_rq_");
         let counters = self.counters(&format!("^http\\.{listener}\\.downstream_rq_[245]xx$"))?;
         let count = |class: &str| {
-            counters.get(&format!("{prefix}{class}")).copied().unwrap_or_default()
+            counters
+                .get(&format!("{prefix}{class}"))
+                .copied()
+                .unwrap_or_default()
         };
-        Ok(Answers { passed: count("2xx"), refused: count("4xx"), failed: count("5xx") })
+        Ok(Answers {
+            passed: count("2xx"),
+            refused: count("4xx"),
+            failed: count("5xx"),
+        })
     }
 
     /// Counters and gauges whose names match a regular expression.
@@ -194,7 +209,10 @@ impl Envoy {
 
 fn ask(admin: SocketAddr, path: &str) -> Result<String> {
     let answer = http::get(admin, path).map_err(|error| {
-        Failure::new(format!("Envoy's admin interface: {error}"), "run the benchmark again")
+        Failure::new(
+            format!("Envoy's admin interface: {error}"),
+            "run the benchmark again",
+        )
     })?;
     Ok(answer.body)
 }

@@ -49,7 +49,10 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     let middle = sorted.len().checked_div(2).unwrap_or_default();
     let upper = sorted.get(middle).copied().unwrap_or_default();
     if sorted.len().is_multiple_of(2) {
-        let lower = sorted.get(middle.wrapping_sub(1)).copied().unwrap_or_default();
+        let lower = sorted
+            .get(middle.wrapping_sub(1))
+            .copied()
+            .unwrap_or_default();
         f64::midpoint(lower, upper)
     } else {
         upper
@@ -75,7 +78,12 @@ mod tests {
     /// A machine that slows down between rounds slows all variants down: pairs do not show it.
     #[test]
     fn differences_are_taken_round_by_round() {
-        let samples = |cpu: [f64; 3]| cpu.map(|cpu| Sample { cpu, rate: 1e6 / cpu });
+        let samples = |cpu: [f64; 3]| {
+            cpu.map(|cpu| Sample {
+                cpu,
+                rate: 1e6 / cpu,
+            })
+        };
         let none = samples([20.0, 40.0, 21.0]);
         let own = samples([25.0, 46.0, 26.5]);
         let figure = Figure::of("own", &own, &none);

@@ -48,7 +48,9 @@ pub(crate) fn run(workspace: &Workspace, json: bool) -> Result<()> {
     let build = Start::now();
     module::gate(workspace)?;
     let build = build.elapsed().as_secs_f64();
-    let bytes = fs::metadata(&module).map_err(|error| Failure::file(&module, &error))?.len();
+    let bytes = fs::metadata(&module)
+        .map_err(|error| Failure::file(&module, &error))?
+        .len();
     let found = envoy::obtain(workspace)?;
     let mut weights = Vec::new();
     for workers in WORKERS {
@@ -87,7 +89,10 @@ pub(crate) fn run(workspace: &Workspace, json: bool) -> Result<()> {
         "module           {bytes} bytes (<= {MOST_BYTES}, aim {AIM_BYTES})  {}",
         reached(bytes <= MOST_BYTES)
     );
-    println!("build again      {build:.2} s (< {MOST_SECONDS})  {}", reached(build < MOST_SECONDS));
+    println!(
+        "build again      {build:.2} s (< {MOST_SECONDS})  {}",
+        reached(build < MOST_SECONDS)
+    );
     for weight in &weights {
         println!(
             "{} worker(s)      +{:.2} s of CPU to start, +{:.1} MiB, {PRINCIPALS} keys",
@@ -124,7 +129,11 @@ fn weigh(
     let bootstrap = bootstrap::bootstrap(std::slice::from_ref(&lane), population);
     let envoy = Envoy::start(program, &bootstrap, workers, placement, scratch.path())?;
     let wrk = Wrk::find(scratch.path(), placement, workers)?;
-    let keys = Keys { prefix: GOOD, count: PRINCIPALS, first: 0 };
+    let keys = Keys {
+        prefix: GOOD,
+        count: PRINCIPALS,
+        first: 0,
+    };
     wrk.run(envoy.address(&lane.name)?, keys, SETTLED)?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
     Ok(Weight {
@@ -148,8 +157,16 @@ mod tests {
 
     #[test]
     fn a_further_worker() {
-        let weight = |workers, memory| Weight { workers, start: 0.0, memory };
-        let weights = [weight(1, 30_000.0), weight(2, 31_000.0), weight(4, 33_600.0)];
+        let weight = |workers, memory| Weight {
+            workers,
+            start: 0.0,
+            memory,
+        };
+        let weights = [
+            weight(1, 30_000.0),
+            weight(2, 31_000.0),
+            weight(4, 33_600.0),
+        ];
         assert!((further(&weights) - 1200.0).abs() < 1e-9);
     }
 }

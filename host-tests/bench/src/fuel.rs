@@ -149,13 +149,20 @@ type Costs = BTreeMap<String, Cost>;
 
 fn measure(module: &Path) -> Result<Costs> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("{}: {error}", module.display()), "run the gate's tests")
+        Failure::new(
+            format!("{}: {error}", module.display()),
+            "run the gate's tests",
+        )
     };
     let engine = Engine::shared(Metering::Fuel).map_err(|error| failed(&error))?;
     let loaded = engine.load(module).map_err(|error| failed(&error))?;
     let mut costs = Costs::new();
     for case in CASES {
-        let settings = Settings { log_level: LogLevel::Warn, trace: false, ..Settings::default() };
+        let settings = Settings {
+            log_level: LogLevel::Warn,
+            trace: false,
+            ..Settings::default()
+        };
         let mut world = World::new(settings);
         world.add_worker(&loaded).map_err(|error| failed(&error))?;
         let policy = policy::policy(case.variant, Population::Principals(PRINCIPALS));
@@ -182,12 +189,16 @@ fn measure(module: &Path) -> Result<Costs> {
 
 fn ask(world: &mut World, root: Root, request: &RequestScript) -> Result<StreamResult> {
     let failed = |error| {
-        Failure::new(format!("the host: {error}"), "run the tests of portcullis-host")
+        Failure::new(
+            format!("the host: {error}"),
+            "run the tests of portcullis-host",
+        )
     };
     world.advance(PACE);
     let worker = world.worker(0).map_err(failed)?;
-    let (stream, result) =
-        worker.request(root, request, &ResponseScript::default()).map_err(failed)?;
+    let (stream, result) = worker
+        .request(root, request, &ResponseScript::default())
+        .map_err(failed)?;
     worker.forget(stream).map_err(failed)?;
     Ok(result)
 }
@@ -217,7 +228,10 @@ fn headers(method: &str, path: &str, prefix: &str) -> RequestScript {
         .header(":path", path)
         .header(":method", method)
         .header(":scheme", "http")
-        .header("authorization", format!("Bearer {}", policy::key(prefix, 1)))
+        .header(
+            "authorization",
+            format!("Bearer {}", policy::key(prefix, 1)),
+        )
         .header("user-agent", "bench-client/1.0")
         .header("accept", "application/json")
         .header("accept-encoding", "gzip, deflate, br")
@@ -277,7 +291,10 @@ fn to_json(costs: &Costs) -> Value {
 
 fn read(file: &Path) -> Result<Costs> {
     let malformed = || {
-        Failure::new(format!("{} is no budget", file.display()), "cargo xtask bench --fuel --write")
+        Failure::new(
+            format!("{} is no budget", file.display()),
+            "cargo xtask bench --fuel --write",
+        )
     };
     let text = workspace::read(file)?;
     let document: Value = serde_json::from_str(&text).map_err(|_| malformed())?;
@@ -302,7 +319,10 @@ fn excess(costs: &Costs, budget: &Costs) -> Vec<String> {
             excess.push(format!("`{name}` has no budget"));
             continue;
         };
-        let most = budget.fuel.saturating_mul(SLACK_PERCENT.saturating_add(100)).div_ceil(100);
+        let most = budget
+            .fuel
+            .saturating_mul(SLACK_PERCENT.saturating_add(100))
+            .div_ceil(100);
         if cost.fuel > most {
             excess.push(format!(
                 "`{name}` takes {} of fuel, budget {} + {SLACK_PERCENT} %",
@@ -347,7 +367,11 @@ mod tests {
     fn module(workspace: &Workspace) -> PathBuf {
         let given = std::env::var_os("PORTCULLIS_WASM").filter(|value| !value.is_empty());
         let module = given.map_or_else(|| workspace.wasm(), PathBuf::from);
-        assert!(module.exists(), "{} is missing: cargo xtask wasm", module.display());
+        assert!(
+            module.exists(),
+            "{} is missing: cargo xtask wasm",
+            module.display()
+        );
         module
     }
 
@@ -364,18 +388,32 @@ mod tests {
 
     #[test]
     fn what_is_above_the_budget_is_named() {
-        let cost = |fuel, host_calls| Cost { fuel, host_calls, returning_data: 1 };
+        let cost = |fuel, host_calls| Cost {
+            fuel,
+            host_calls,
+            returning_data: 1,
+        };
         let costs = |cost| Costs::from([("a".to_owned(), cost)]);
         let budget = costs(cost(1000, 5));
         assert_eq!(excess(&costs(cost(1050, 5)), &budget), [""; 0]);
         assert_eq!(excess(&costs(cost(1051, 5)), &budget).len(), 1);
         assert_eq!(excess(&costs(cost(900, 6)), &budget).len(), 1);
-        assert_eq!(excess(&costs(cost(1, 1)), &Costs::new()), ["`a` has no budget"]);
+        assert_eq!(
+            excess(&costs(cost(1, 1)), &Costs::new()),
+            ["`a` has no budget"]
+        );
     }
 
     #[test]
     fn a_budget_is_read_as_it_was_written() {
-        let costs = Costs::from([("a".to_owned(), Cost { fuel: 7, host_calls: 2, returning_data: 1 })]);
+        let costs = Costs::from([(
+            "a".to_owned(),
+            Cost {
+                fuel: 7,
+                host_calls: 2,
+                returning_data: 1,
+            },
+        )]);
         let file = std::env::temp_dir().join(format!("portcullis-budget-{}", std::process::id()));
         std::fs::write(&file, to_json(&costs).to_string()).unwrap();
         let read = read(&file);

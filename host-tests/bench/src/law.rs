@@ -109,7 +109,11 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
     let start = Start::now();
     let runs: Vec<_> = (0..law.runs)
         .map(|run| {
-            let shape = if run.is_multiple_of(2) { Shape::Even } else { Shape::Salvo };
+            let shape = if run.is_multiple_of(2) {
+                Shape::Even
+            } else {
+                Shape::Salvo
+            };
             let seconds = law.seconds;
             thread::spawn(move || (shape, send(address, run, shape, start, seconds)))
         })
@@ -123,7 +127,9 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
     }
     let balance = balance(&envoy)?;
     report(law, &outcomes, &balance);
-    let broken = outcomes.iter().any(|outcome| !outcome.keeps_law() || !outcome.is_generous());
+    let broken = outcomes
+        .iter()
+        .any(|outcome| !outcome.keeps_law() || !outcome.is_generous());
     if broken {
         return Err(Failure::new(
             "a run passed more than the law allows, or less than 98 % of it",
@@ -135,8 +141,10 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
 
 /// A policy with one key a run.
 fn document(runs: u32) -> Value {
-    let mut document =
-        policy::policy(crate::variant::Variant::Full, crate::options::Population::Principals(runs));
+    let mut document = policy::policy(
+        crate::variant::Variant::Full,
+        crate::options::Population::Principals(runs),
+    );
     if let Some(tier) = document.pointer_mut("/apis/cybervault/tiers/enterprise") {
         *tier = json!({ "rate": RATE, "burst": BURST });
     }
@@ -152,7 +160,10 @@ fn send(
     seconds: u32,
 ) -> Result<Vec<Exchange>> {
     let failed = |error: std::io::Error| {
-        Failure::new(format!("a request of run {run} failed: {error}"), "read Envoy's log")
+        Failure::new(
+            format!("a request of run {run} failed: {error}"),
+            "read Envoy's log",
+        )
     };
     let key = policy::key(policy::GOOD, run.saturating_add(1));
     let end = Duration::from_secs(seconds.into());
@@ -179,7 +190,11 @@ fn send(
                             return Err(std::io::Error::other(format!("status {other}")));
                         }
                     };
-                    exchanges.push(Exchange { sent, answered, passed });
+                    exchanges.push(Exchange {
+                        sent,
+                        answered,
+                        passed,
+                    });
                 }
                 Ok(exchanges)
             })
@@ -197,15 +212,29 @@ fn send(
 
 /// The most that may pass in an interval.
 fn allowed(interval: Duration) -> u64 {
-    let cells = interval.as_nanos().checked_div(EMISSION.as_nanos()).unwrap_or_default();
+    let cells = interval
+        .as_nanos()
+        .checked_div(EMISSION.as_nanos())
+        .unwrap_or_default();
     BURST.saturating_add(u64::try_from(cells).unwrap_or(u64::MAX))
 }
 
 fn judge(shape: Shape, exchanges: &[Exchange]) -> Outcome {
-    let passes: Vec<Exchange> =
-        exchanges.iter().copied().filter(|exchange| exchange.passed).collect();
-    let first = passes.iter().map(|pass| pass.sent).min().unwrap_or_default();
-    let last = passes.iter().map(|pass| pass.answered).max().unwrap_or_default();
+    let passes: Vec<Exchange> = exchanges
+        .iter()
+        .copied()
+        .filter(|exchange| exchange.passed)
+        .collect();
+    let first = passes
+        .iter()
+        .map(|pass| pass.sent)
+        .min()
+        .unwrap_or_default();
+    let last = passes
+        .iter()
+        .map(|pass| pass.answered)
+        .max()
+        .unwrap_or_default();
     let mut latencies: Vec<Duration> = exchanges
         .iter()
         .map(|exchange| exchange.answered.saturating_sub(exchange.sent))
@@ -326,7 +355,11 @@ mod tests {
 
     fn pass(sent: u64, answered: u64) -> Exchange {
         let at = Duration::from_millis;
-        Exchange { sent: at(sent), answered: at(answered), passed: true }
+        Exchange {
+            sent: at(sent),
+            answered: at(answered),
+            passed: true,
+        }
     }
 
     #[test]

@@ -46,7 +46,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<()> {
-    if arguments.iter().any(|argument| ["-h", "--help"].contains(&argument.as_str())) {
+    if arguments
+        .iter()
+        .any(|argument| ["-h", "--help"].contains(&argument.as_str()))
+    {
         println!("{USAGE}");
         return Ok(());
     }

@@ -30,8 +30,12 @@ pub(crate) fn noop(workspace: &Workspace) -> Result<PathBuf> {
         found.debian.can_install = false;
         route = route::choose(Target::Wasm, &found, None).map_err(Failure::from)?;
     }
-    let (mut command, folder) =
-        toolchain::cargo(Target::Wasm, route, &found, &workspace.target().join("wasm"))?;
+    let (mut command, folder) = toolchain::cargo(
+        Target::Wasm,
+        route,
+        &found,
+        &workspace.target().join("wasm"),
+    )?;
     command.args(["--quiet", "--package", "portcullis-noop", "--release"]);
     if !process::status(command.current_dir(workspace.root()))?.success() {
         return Err(Failure::new(
@@ -39,5 +43,7 @@ pub(crate) fn noop(workspace: &Workspace) -> Result<PathBuf> {
             "read the compiler's messages above",
         ));
     }
-    Ok(folder.join(Target::Wasm.triple()).join("release/portcullis_noop.wasm"))
+    Ok(folder
+        .join(Target::Wasm.triple())
+        .join("release/portcullis_noop.wasm"))
 }

@@ -99,7 +99,10 @@ impl Task {
                 runs: given.number("--runs", 10)?,
                 seconds: given.number("--seconds", 60)?,
             }),
-            [false, false, true, false] => Self::Fuel { json, write: given.flag("--write") },
+            [false, false, true, false] => Self::Fuel {
+                json,
+                write: given.flag("--write"),
+            },
             [false, false, false, true] => Self::Footprint { json },
             _ => return Err(Failure::new("name one benchmark", USAGE)),
         };
@@ -112,7 +115,11 @@ impl Task {
 
 fn population(given: &mut Given) -> Result<Population> {
     let keys = given.number("--keys", 1000)?;
-    Ok(if given.flag("--hot") { Population::Hot } else { Population::Principals(keys) })
+    Ok(if given.flag("--hot") {
+        Population::Hot
+    } else {
+        Population::Principals(keys)
+    })
 }
 
 fn variants(only: Option<String>) -> Result<Vec<Variant>> {
@@ -121,10 +128,15 @@ fn variants(only: Option<String>) -> Result<Vec<Variant>> {
     };
     let mut chosen = vec![Variant::None];
     for name in only.split(',') {
-        let variant = Variant::ALL.into_iter().find(|variant| variant.name() == name);
+        let variant = Variant::ALL
+            .into_iter()
+            .find(|variant| variant.name() == name);
         let variant = variant.ok_or_else(|| {
             let names = Variant::ALL.map(Variant::name).join(" ");
-            Failure::new(format!("there is no variant `{name}`"), format!("one of {names}"))
+            Failure::new(
+                format!("there is no variant `{name}`"),
+                format!("one of {names}"),
+            )
         })?;
         if !chosen.contains(&variant) {
             chosen.push(variant);
@@ -141,12 +153,18 @@ fn also(given: &mut Given) -> Result<Vec<(String, PathBuf)>> {
             !name.is_empty() && name.bytes().all(plain)
         });
         let (name, file) = named.ok_or_else(|| {
-            Failure::new(format!("`{value}` is not NAME=FILE"), "--also o3=target/o3.wasm")
+            Failure::new(
+                format!("`{value}` is not NAME=FILE"),
+                "--also o3=target/o3.wasm",
+            )
         })?;
         let taken = modules.iter().any(|(other, _)| other == name)
             || Variant::ALL.iter().any(|variant| variant.name() == name);
         if taken {
-            return Err(Failure::new(format!("two variants are called `{name}`"), "rename one"));
+            return Err(Failure::new(
+                format!("two variants are called `{name}`"),
+                "rename one",
+            ));
         }
         modules.push((name.to_owned(), file.into()));
     }
@@ -181,9 +199,7 @@ impl Given {
             return Ok(default);
         };
         let number = text.parse().ok().filter(|number| *number > 0);
-        number.ok_or_else(|| {
-            Failure::new(format!("{name} {text}: not a number from 1 on"), USAGE)
-        })
+        number.ok_or_else(|| Failure::new(format!("{name} {text}: not a number from 1 on"), USAGE))
     }
 }
 
@@ -198,20 +214,34 @@ mod tests {
 
     #[test]
     fn defaults() {
-        let Ok(Task::Envoy(comparison)) = parse("--envoy") else { panic!("no comparison") };
+        let Ok(Task::Envoy(comparison)) = parse("--envoy") else {
+            panic!("no comparison")
+        };
         assert_eq!((comparison.rounds, comparison.concurrency), (5, 1));
         assert_eq!(comparison.population, Population::Principals(1000));
         assert_eq!(comparison.variants, Variant::ALL);
-        assert_eq!(parse("--law --json"), Ok(Task::Law(Law { json: true, runs: 10, seconds: 60 })));
+        assert_eq!(
+            parse("--law --json"),
+            Ok(Task::Law(Law {
+                json: true,
+                runs: 10,
+                seconds: 60
+            }))
+        );
     }
 
     #[test]
     fn everything_given() {
         let line = "--concurrency 2 --hot --envoy --only full,core --also b=x/y.wasm --rounds 9";
-        let Ok(Task::Envoy(comparison)) = parse(line) else { panic!("no comparison") };
+        let Ok(Task::Envoy(comparison)) = parse(line) else {
+            panic!("no comparison")
+        };
         assert_eq!((comparison.rounds, comparison.concurrency), (9, 2));
         assert_eq!(comparison.population, Population::Hot);
-        assert_eq!(comparison.variants, [Variant::None, Variant::Full, Variant::Core]);
+        assert_eq!(
+            comparison.variants,
+            [Variant::None, Variant::Full, Variant::Core]
+        );
         assert_eq!(comparison.also, [("b".to_owned(), "x/y.wasm".into())]);
     }
 

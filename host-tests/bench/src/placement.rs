@@ -38,25 +38,42 @@ impl Placement {
 
     /// Anywhere, at ordinary priority.
     pub(crate) const fn ordinary() -> Self {
-        Self { cores: 1, pins: false, real_time: false }
+        Self {
+            cores: 1,
+            pins: false,
+            real_time: false,
+        }
     }
 
     /// Envoy with so many workers: on the first cores.
     pub(crate) fn envoy(self, program: &Path, workers: u32) -> Command {
-        let workers = usize::try_from(workers).unwrap_or(usize::MAX).min(self.cores);
+        let workers = usize::try_from(workers)
+            .unwrap_or(usize::MAX)
+            .min(self.cores);
         self.place(&format!("0-{}", workers.saturating_sub(1)), program)
     }
 
     /// Its client: on the core after Envoy's, or the last one.
     pub(crate) fn client(self, program: &Path, workers: u32) -> Command {
         let workers = usize::try_from(workers).unwrap_or(usize::MAX);
-        self.place(&workers.min(self.cores.saturating_sub(1)).to_string(), program)
+        self.place(
+            &workers.min(self.cores.saturating_sub(1)).to_string(),
+            program,
+        )
     }
 
     /// In a few words.
     pub(crate) fn describe(self) -> String {
-        let pins = if self.pins { "pinned" } else { "not pinned (no taskset, or one core)" };
-        let priority = if self.real_time { "real-time" } else { "ordinary (no chrt -r)" };
+        let pins = if self.pins {
+            "pinned"
+        } else {
+            "not pinned (no taskset, or one core)"
+        };
+        let priority = if self.real_time {
+            "real-time"
+        } else {
+            "ordinary (no chrt -r)"
+        };
         format!("{} cores, {pins}, {priority} priority", self.cores)
     }
 

@@ -17,7 +17,9 @@ impl Scratch {
     ///
     /// When it can't be made.
     pub(crate) fn new(workspace: &Workspace, name: &str) -> Result<Self> {
-        let path = workspace.target().join(format!("bench/{name}-{}", std::process::id()));
+        let path = workspace
+            .target()
+            .join(format!("bench/{name}-{}", std::process::id()));
         fs::create_dir_all(&path).map_err(|error| Failure::file(&path, &error))?;
         Ok(Self(path))
     }

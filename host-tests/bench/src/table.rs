@@ -36,13 +36,23 @@ pub(crate) fn text(figures: &[Figure]) -> String {
             figure.rate
         ));
     }
-    let verdicts: Vec<Verdict> =
-        TARGETS.iter().filter_map(|target| target.judge(figures)).collect();
+    let verdicts: Vec<Verdict> = TARGETS
+        .iter()
+        .filter_map(|target| target.judge(figures))
+        .collect();
     if !verdicts.is_empty() {
         lines.push(String::new());
-        lines.push(format!("{:15} {:>9} {:>9}", "added CPU", "measured", "target"));
+        lines.push(format!(
+            "{:15} {:>9} {:>9}",
+            "added CPU", "measured", "target"
+        ));
     }
-    for Verdict { target, measured, reached } in verdicts {
+    for Verdict {
+        target,
+        measured,
+        reached,
+    } in verdicts
+    {
         let (name, measured, bound) = match target.bound {
             Bound::Times(most) => (
                 format!("{} / {}", target.variant, target.than),
@@ -97,7 +107,10 @@ mod tests {
         let text = text(&figures());
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 6, "{text}");
-        assert_eq!(lines[1], "noop            22.60      4.00    3.75 .. 4.50     0.750");
+        assert_eq!(
+            lines[1],
+            "noop            22.60      4.00    3.75 .. 4.50     0.750"
+        );
         assert_eq!(lines[5], "core / noop          1.50   <= 1.80  reached");
     }
 }

@@ -44,23 +44,38 @@ impl Target {
     /// `None` where one of the two was not measured.
     pub(crate) fn judge(self, figures: &[Figure]) -> Option<Verdict> {
         let added = |name: &str| {
-            figures.iter().find(|figure| figure.name == name).map(|figure| figure.added)
+            figures
+                .iter()
+                .find(|figure| figure.name == name)
+                .map(|figure| figure.added)
         };
         let (own, other) = (added(self.variant)?, added(self.than)?);
         let (measured, most) = match self.bound {
             Bound::Times(most) => (own / other, most),
             Bound::Plus(most) => (own - other, most),
         };
-        Some(Verdict { target: self, measured, reached: measured <= most })
+        Some(Verdict {
+            target: self,
+            measured,
+            reached: measured <= most,
+        })
     }
 }
 
 const fn times(variant: &'static str, than: &'static str, most: f64) -> Target {
-    Target { variant, than, bound: Bound::Times(most) }
+    Target {
+        variant,
+        than,
+        bound: Bound::Times(most),
+    }
 }
 
 const fn plus(variant: &'static str, than: &'static str, most: f64) -> Target {
-    Target { variant, than, bound: Bound::Plus(most) }
+    Target {
+        variant,
+        than,
+        bound: Bound::Plus(most),
+    }
 }
 
 #[cfg(test)]
@@ -68,12 +83,22 @@ mod tests {
     use super::*;
 
     fn figure(name: &str, added: f64) -> Figure {
-        Figure { name: name.to_owned(), cpu: 0.0, added, spread: [added, added], rate: 1.0 }
+        Figure {
+            name: name.to_owned(),
+            cpu: 0.0,
+            added,
+            spread: [added, added],
+            rate: 1.0,
+        }
     }
 
     #[test]
     fn bounds() {
-        let figures = [figure("core", 6.0), figure("noop", 4.0), figure("full", 7.0)];
+        let figures = [
+            figure("core", 6.0),
+            figure("noop", 4.0),
+            figure("full", 7.0),
+        ];
         let figures = [&figures[..], &[figure("401", 9.5)]].concat();
         let verdicts: Vec<(&str, bool)> = TARGETS
             .iter()

@@ -46,11 +46,19 @@ impl Wrk {
     /// When it is not installed.
     pub(crate) fn find(folder: &Path, placement: Placement, workers: u32) -> Result<Self> {
         let program = tools::on_path("wrk").ok_or_else(|| {
-            Failure::new("there is no wrk, the benchmark's client", "sudo apt-get install -y wrk")
+            Failure::new(
+                "there is no wrk, the benchmark's client",
+                "sudo apt-get install -y wrk",
+            )
         })?;
         let script = folder.join("walk.lua");
         workspace::write(&script, include_str!("walk.lua"))?;
-        Ok(Self { program, script, placement, workers })
+        Ok(Self {
+            program,
+            script,
+            placement,
+            workers,
+        })
     }
 
     /// Sends for so many seconds.
@@ -79,7 +87,9 @@ impl Wrk {
 
 /// The line that the script prints: requests, microseconds, connections that failed.
 fn parse(output: &str) -> Option<Counted> {
-    let line = output.lines().find_map(|line| line.strip_prefix("bench "))?;
+    let line = output
+        .lines()
+        .find_map(|line| line.strip_prefix("bench "))?;
     let mut numbers = line.split(' ').map(str::parse::<u32>);
     let (requests, microseconds) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
     let failed = numbers.next()?.ok()?;
@@ -97,7 +107,13 @@ mod tests {
     #[test]
     fn reads_what_the_script_prints() {
         let output = "Running 1s test\n\nbench 48000 1000250 0\n";
-        assert_eq!(parse(output), Some(Counted { requests: 48_000, seconds: 1.00025 }));
+        assert_eq!(
+            parse(output),
+            Some(Counted {
+                requests: 48_000,
+                seconds: 1.00025
+            })
+        );
         assert_eq!(parse("bench 48000 1000250 3\n"), None);
         assert_eq!(parse("unable to connect\n"), None);
     }

@@ -14,7 +14,8 @@ use crate::failure::{Failure, Result};
 ///
 /// When `module` is no WebAssembly module, or imports what is no function.
 pub fn read(module: &[u8]) -> Result<BTreeSet<String>> {
-    Reader { rest: module }.capabilities().ok_or_else(|| {
+    let capabilities = Reader::new(module).and_then(Reader::capabilities);
+    capabilities.ok_or_else(|| {
         Failure::new(
             "the module is not well-formed WebAssembly",
             "build it again with `cargo xtask wasm`",
@@ -33,22 +34,39 @@ pub fn block(capabilities: &BTreeSet<String>) -> String {
 
 /// The sections that are looked at (WebAssembly core specification, section 5.5).
 const IMPORT: u8 = 2;
-const EXPORT: u8 = 7;
+pub(crate) const EXPORT: u8 = 7;
 const FUNCTION: u8 = 0;
 
-struct Reader<'a> {
+/// Reads a module front to back.
+pub(crate) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    /// `None` for what is no module.
+    pub(crate) fn new(module: &'a [u8]) -> Option<Self> {
+        module.strip_prefix(b"\0asm\x01\0\0\0").map(Self::inside)
+    }
+
+    /// Reads what stands inside a section.
+    pub(crate) const fn inside(content: &'a [u8]) -> Self {
+        Self { rest: content }
+    }
+
+    pub(crate) const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// A section: what it is, and its content.
+    pub(crate) fn section(&mut self) -> Option<(u8, &'a [u8])> {
+        Some((self.byte()?, self.bytes()?))
+    }
+
     fn capabilities(mut self) -> Option<BTreeSet<String>> {
-        self.rest = self.rest.strip_prefix(b"\0asm\x01\0\0\0")?;
         let mut names = BTreeSet::new();
-        while !self.rest.is_empty() {
-            let id = self.byte()?;
-            let mut section = Reader {
-                rest: self.bytes()?,
-            };
+        while !self.is_at_end() {
+            let (id, content) = self.section()?;
+            let mut section = Self::inside(content);
             match id {
                 IMPORT => {
                     for _ in 0..section.number()? {
@@ -75,14 +93,14 @@ impl<'a> Reader<'a> {
         Some(names)
     }
 
-    fn byte(&mut self) -> Option<u8> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(*first)
     }
 
     /// An unsigned LEB128 number of at most 32 bits.
-    fn number(&mut self) -> Option<u32> {
+    pub(crate) fn number(&mut self) -> Option<u32> {
         let mut value = 0_u32;
         for shift in [0, 7, 14, 21, 28] {
             let byte = self.byte()?;
@@ -105,7 +123,7 @@ impl<'a> Reader<'a> {
         Some(bytes)
     }
 
-    fn name(&mut self) -> Option<String> {
+    pub(crate) fn name(&mut self) -> Option<String> {
         String::from_utf8(self.bytes()?.to_vec()).ok()
     }
 }

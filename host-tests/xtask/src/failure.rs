@@ -28,6 +28,15 @@ impl Failure {
         }
     }
 
+    /// The same, of this file.
+    #[must_use]
+    pub fn at(self, path: &std::path::Path) -> Self {
+        match self {
+            Self::Stopped => Self::Stopped,
+            Self::Told { what, remedy } => Self::new(format!("{}: {what}", path.display()), remedy),
+        }
+    }
+
     /// A file or directory that could not be used.
     pub fn file(path: &std::path::Path, error: &std::io::Error) -> Self {
         Self::new(

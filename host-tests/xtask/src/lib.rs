@@ -1,10 +1,11 @@
-//! Developer tasks: `cargo xtask up | test | wasm | doctor | sync`.
+//! Developer tasks: `cargo xtask up | test | wasm | doctor | sync | bench`.
 //!
 //! A task is a module with a `run` and a `USAGE`, listed in [`COMMANDS`]; a new one is one line there.
 //! The choices (which toolchain, which Envoy) are pure functions of facts, the Envoy configuration is
 //! a pure function of text, and everything that is started is a [`process::Running`], which ends what
 //! it started when it is dropped. Next to no dependencies: this is built before anything else is.
 
+pub mod bench;
 pub mod capabilities;
 pub mod clock;
 pub mod debian;
@@ -22,6 +23,7 @@ pub mod template;
 pub mod test;
 pub mod toolchain;
 pub mod tools;
+pub mod trim;
 pub mod up;
 pub mod version;
 pub mod wasm;
@@ -38,10 +40,11 @@ pub type Command = (
 );
 
 /// Every task.
-pub const COMMANDS: [Command; 5] = [
+pub const COMMANDS: [Command; 6] = [
     ("up", up::USAGE, up::run),
     ("test", test::USAGE, test::run),
     ("wasm", wasm::USAGE, wasm::run),
     ("doctor", doctor::USAGE, doctor::run),
     ("sync", sync::USAGE, sync::run),
+    ("bench", bench::USAGE, bench::run),
 ];

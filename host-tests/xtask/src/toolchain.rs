@@ -123,6 +123,7 @@ pub fn cargo(
         command.args(["--config", "profile.dev.package.\"*\".opt-level=0"]);
         command.args(["--config", "profile.dev.debug=false"]);
     }
+    let mut flags = SIMD.to_owned();
     if matches!(route, Route::Debian) {
         command
             .env("RUSTC", DEBIAN_RUSTC)
@@ -142,13 +143,13 @@ pub fn cargo(
                 };
                 command
                     .arg("-Zbuild-std=std,panic_abort")
-                    .env("CARGO_TARGET_WASM32_WASIP1_LINKER", linker)
-                    .env(
-                        "CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS",
-                        format!("-L native={WASI_LIBC}"),
-                    );
+                    .env("CARGO_TARGET_WASM32_WASIP1_LINKER", linker);
+                flags = format!("{flags} -L native={WASI_LIBC}");
             }
         }
+    }
+    if matches!(target, Target::Wasm) {
+        command.env("CARGO_TARGET_WASM32_WASIP1_RUSTFLAGS", flags);
     }
     Ok((command, folder))
 }
@@ -159,6 +160,8 @@ impl From<Remedy> for Failure {
     }
 }
 
+/// 128-bit vectors, which every engine has had since 2021: SHA-256 is smaller and faster with them.
+const SIMD: &str = "-Ctarget-feature=+simd128";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_SOURCES: &str = "/usr/lib/rustlib/src/rust/library/Cargo.lock";
 const WASI_LIBC: &str = "/usr/lib/wasm32-wasi";

@@ -8,6 +8,7 @@ use crate::failure::{Failure, Result};
 use crate::process;
 use crate::route::{Route, Target};
 use crate::toolchain;
+use crate::trim;
 use crate::workspace::{self, Workspace};
 
 /// How the command is used.
@@ -69,12 +70,7 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
         }
     };
     let bytes = fs::read(&built).map_err(|error| Failure::file(&built, &error))?;
-    capabilities::read(&bytes).map_err(|_| {
-        Failure::new(
-            format!("{} is no WebAssembly module", built.display()),
-            "build it again",
-        )
-    })?;
+    let bytes = trim::trim(&bytes).map_err(|failure| failure.at(&built))?;
     // Untouched when nothing changed, so that what depends on its time is not done again.
     let module = workspace.wasm();
     if fs::read(&module).ok().as_ref() != Some(&bytes) {

@@ -73,6 +73,9 @@ pub(super) fn read(
     let strips_credential = map
         .take("credential")
         .and_then(|at| at.word(&[("keep", false), ("strip", true)], errors));
+    let identity = map.take("identity");
+    let tells_identity =
+        identity.and_then(|at| at.word(&[("headers", true), ("none", false)], errors));
     let preflight = map.take("preflight");
     let preflight =
         preflight.and_then(|at| at.word(&[("forward", true), ("refuse", false)], errors));
@@ -97,6 +100,7 @@ pub(super) fn read(
         dialect: dialect.unwrap_or(Dialect::Problem),
         keys,
         strips_credential: strips_credential.unwrap_or(true),
+        tells_identity: tells_identity.unwrap_or(true),
         forwards_preflight: preflight.unwrap_or(false),
         forwards_unmatched: unmatched.unwrap_or(false),
         router,

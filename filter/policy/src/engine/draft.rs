@@ -8,6 +8,7 @@ use super::{Decision, Outcome};
 use crate::account::StoreError;
 use crate::bucket::Bucket;
 use crate::forward::Edits;
+use crate::id::DecisionId;
 use crate::key::Key;
 use crate::limiter::{Charge, Charged};
 use crate::node::Node;
@@ -27,6 +28,7 @@ pub(super) struct Draft {
     pub(super) policy: Rc<Policy>,
     pub(super) dialect: Dialect,
     pub(super) strips_credential: bool,
+    pub(super) tells_identity: bool,
     pub(super) wall: u64,
     pub(super) decision: u128,
     pub(super) is_head: bool,
@@ -59,6 +61,7 @@ impl Draft {
             policy: Rc::clone(policy),
             dialect: api.map_or(Dialect::Problem, |api| api.dialect),
             strips_credential: api.is_some_and(|api| api.strips_credential),
+            tells_identity: api.is_none_or(|api| api.tells_identity),
             wall: moment.wall,
             decision: moment.decision,
             is_head: head.method == b"HEAD",
@@ -87,9 +90,17 @@ impl Draft {
         };
     }
 
+    /// The edits of a request that comes without a key
+    pub(super) fn edits(&self, reserved: Vec<Vec<u8>>) -> Edits {
+        let decision = self.tells_identity.then_some(self.decision);
+        Edits::new(decision.map(DecisionId::from), reserved)
+    }
+
     pub(super) fn edits_for(&self, key: &Rc<Key>, reserved: Vec<Vec<u8>>) -> Edits {
-        let mut edits = Edits::new(self.decision, reserved);
-        edits.identity = Some(Rc::clone(key));
+        let mut edits = self.edits(reserved);
+        if self.tells_identity {
+            edits.identity = Some(Rc::clone(key));
+        }
         edits.strip_credential = self.strips_credential;
         edits
     }

@@ -163,7 +163,7 @@ fn check_body(reply: &Reply, outcome: &Outcome, dialect: &str) -> TestCaseResult
             prop_assert!(body["error_code"].is_string() && body["message"].is_string());
             prop_assert_eq!(
                 body["trace_id"].as_str(),
-                Some(outcome.record.decision.as_str())
+                Some(&*outcome.record.decision.to_string())
             );
         }
         ("cyborux", "application/json") => {
@@ -210,7 +210,7 @@ fn check_headers(reply: &Reply, outcome: &Outcome) -> TestCaseResult {
     }
     prop_assert_eq!(
         header(reply, "x-portcullis-decision"),
-        Some(outcome.record.decision.as_str())
+        Some(&*outcome.record.decision.to_string())
     );
     prop_assert_eq!(header(reply, "cache-control"), Some("no-store"));
     prop_assert_eq!(header(reply, "allow").is_some(), reply.status == 405);
