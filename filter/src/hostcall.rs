@@ -221,6 +221,25 @@ pub(crate) fn close_request() -> Result<(), HostError> {
     check(unsafe { proxy_close_stream(HTTP_REQUEST) })
 }
 
+/// Makes another stream the one that host calls are about
+pub(crate) fn set_effective_context(context: u32) -> Result<(), HostError> {
+    // SAFETY: a number is all there is.
+    check(unsafe { proxy_set_effective_context(context) })
+}
+
+/// Lets a request go on that was paused
+pub(crate) fn continue_request() -> Result<(), HostError> {
+    const HTTP_REQUEST: u32 = 0;
+    // SAFETY: a number is all there is.
+    check(unsafe { proxy_continue_stream(HTTP_REQUEST) })
+}
+
+/// Has the root ticked every so many milliseconds, or with 0 never
+pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
+    // SAFETY: a number is all there is.
+    check(unsafe { proxy_set_tick_period_milliseconds(milliseconds) })
+}
+
 /// Writes a line to the host's log, where `level` is 0 for trace and 4 for error
 pub(crate) fn log(level: u32, message: &str) {
     // SAFETY: pointer and length are of a live string. A log that can't be written is nobody's
@@ -354,6 +373,9 @@ unsafe extern "C" {
         grpc_status: i32,
     ) -> u32;
     fn proxy_close_stream(stream: u32) -> u32;
+    fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_set_effective_context(context: u32) -> u32;
+    fn proxy_set_tick_period_milliseconds(milliseconds: u32) -> u32;
     fn proxy_log(level: u32, message: *const u8, size: usize) -> u32;
     fn proxy_get_log_level(level: *mut u32) -> u32;
 }

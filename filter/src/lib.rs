@@ -9,6 +9,7 @@ mod clock;
 mod epoch;
 mod hostcall;
 mod logger;
+mod queue;
 mod root;
 mod shared_data;
 mod stream;
@@ -18,5 +19,5 @@ use proxy_wasm::traits::RootContext;
 
 proxy_wasm::main! {{
     logger::install();
-    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(root::Root::default()) });
+    proxy_wasm::set_root_context(|context| -> Box<dyn RootContext> { Box::new(root::Root::new(context)) });
 }}

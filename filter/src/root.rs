@@ -8,11 +8,13 @@ use proxy_wasm::types::ContextType;
 
 use crate::hostcall::{self, Buffer};
 use crate::stream::Stream;
-use crate::{epoch, logger, vm};
+use crate::{epoch, logger, queue, vm};
 
 /// One configuration of the filter; without a valid one every request is refused
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Root {
+    /// What the host calls it
+    context: u32,
     policy: Option<Rc<Policy>>,
 }
 
@@ -20,6 +22,13 @@ pub(crate) struct Root {
 const MAX_CONFIGURATION: usize = 16 * 1024 * 1024;
 
 impl Root {
+    pub(crate) fn new(context: u32) -> Self {
+        Self {
+            context,
+            policy: None,
+        }
+    }
+
     fn configure(&mut self) -> Result<(), Vec<String>> {
         vm::start(epoch::join).map_err(|error| [error])?;
         let configuration = hostcall::buffer(Buffer::PluginConfiguration, MAX_CONFIGURATION)
@@ -56,9 +65,17 @@ impl RootContext for Root {
         }
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+    fn on_tick(&mut self) {
+        queue::tick(self.context);
+    }
+
+    fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
         // INVARIANT: never `None`: the SDK panics on it.
-        Some(Box::new(Stream::new(self.policy.clone())))
+        Some(Box::new(Stream::new(
+            context,
+            self.context,
+            self.policy.clone(),
+        )))
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -3,19 +3,23 @@
 use std::rc::Rc;
 
 use portcullis_policy::{
-    AwaitBody, Body, Decision, Edit, Edits, Outcome, Pause, Policy, RateHeaders, Reason, Request,
-    Step, is_reserved, parse_client,
+    AwaitBody, Body, Decision, Edit, Edits, Outcome, Pause, Policy, RateHeaders, Reason, Reply,
+    Request, Step, is_reserved, parse_client,
 };
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::hostcall::{self, Buffer, HostError, Map};
+use crate::queue;
 use crate::shared_data::SharedData;
 use crate::vm;
 
 /// A stream; its whole state is its phase
 #[derive(Debug)]
 pub(crate) struct Stream {
+    /// What the host calls it
+    context: u32,
+    root: u32,
     policy: Option<Rc<Policy>>,
     phase: Phase,
 }
@@ -30,6 +34,11 @@ enum Phase {
     Fresh,
     /// The body is being collected
     Body(Box<AwaitBody>),
+    /// The decision is made and waits in the queue
+    Held {
+        next: Box<Self>,
+        rate: Option<RateHeaders>,
+    },
     /// The request went on; the response gets these headers
     Forwarded(Option<RateHeaders>),
     /// We have answered, or tried to
@@ -37,8 +46,10 @@ enum Phase {
 }
 
 impl Stream {
-    pub(crate) fn new(policy: Option<Rc<Policy>>) -> Self {
+    pub(crate) fn new(context: u32, root: u32, policy: Option<Rc<Policy>>) -> Self {
         Self {
+            context,
+            root,
             policy,
             phase: Phase::Fresh,
         }
@@ -52,7 +63,7 @@ impl Stream {
             return self.unavailable(Reason::HostFailed);
         };
         match step {
-            Step::Decided(outcome) => self.apply(&outcome, Editing::All),
+            Step::Decided(outcome) => self.apply(outcome, Editing::All),
             Step::AwaitClient(waiting) => {
                 let client = client();
                 let outcome = vm::decide(|engine, moment| {
@@ -108,44 +119,79 @@ impl Stream {
 
     fn apply_or_refuse(&mut self, outcome: Option<Outcome>, editing: Editing) -> Action {
         match outcome {
-            Some(outcome) => self.apply(&outcome, editing),
+            Some(outcome) => self.apply(outcome, editing),
             None => self.unavailable(Reason::HostFailed),
         }
     }
 
     fn unavailable(&mut self, reason: Reason) -> Action {
         let decision = vm::decide(|_, moment| moment.decision).unwrap_or_default();
-        self.apply(&Outcome::unavailable(reason, decision), Editing::All)
+        self.apply(Outcome::unavailable(reason, decision), Editing::All)
     }
 
     /// Carries a decision out: the only place that acts on a request
-    fn apply(&mut self, outcome: &Outcome, editing: Editing) -> Action {
+    fn apply(&mut self, outcome: Outcome, editing: Editing) -> Action {
         log::debug!("decision {}", outcome.record.to_json());
-        match &outcome.decision {
+        let Outcome {
+            decision,
+            record,
+            rate,
+            hold,
+        } = outcome;
+        let next = match &decision {
             Decision::Forward(edits) => {
                 if editing == Editing::All && edit(edits).is_err() {
                     // A request whose credential or claims could not be taken off never goes on.
                     return self.unavailable(Reason::HostFailed);
                 }
-                self.phase = Phase::Forwarded(outcome.rate);
-                Action::Continue
+                Phase::Forwarded(rate)
             }
-            Decision::Reply(reply) => {
-                self.phase = Phase::Replied;
-                let details = outcome.record.reason.word();
-                let sent = hostcall::send_local_response(
-                    reply.status,
-                    details,
-                    &reply.headers,
-                    &reply.body,
-                );
-                if sent.is_err() {
-                    // Held for good is worse than cut off.
-                    let _: Result<(), HostError> = hostcall::close_request();
-                }
-                Action::Pause
+            Decision::Reply(_) => Phase::Replied,
+        };
+        if let Some(hold) = hold {
+            if queue::hold(self.context, self.root, hold).is_none() {
+                return self.unavailable(Reason::HostFailed);
             }
+            let next = Box::new(next);
+            self.phase = Phase::Held { next, rate };
+            return Action::Pause;
         }
+        if let Decision::Reply(reply) = &decision {
+            answer(reply, record.reason);
+        }
+        self.phase = next;
+        self.phase.action()
+    }
+
+    /// Goes on where the queue has let the request go
+    fn settle(&mut self) {
+        if matches!(self.phase, Phase::Held { .. })
+            && !queue::holds(self.context)
+            && let Phase::Held { next, .. } = core::mem::replace(&mut self.phase, Phase::Replied)
+        {
+            self.phase = *next;
+        }
+    }
+}
+
+impl Phase {
+    /// What a callback returns that decides nothing
+    fn action(&self) -> Action {
+        match self {
+            Self::Forwarded(_) => Action::Continue,
+            // A body before its headers is nothing that we have let through.
+            Self::Fresh | Self::Body(_) | Self::Held { .. } | Self::Replied => Action::Pause,
+        }
+    }
+}
+
+/// Answers the request
+pub(crate) fn answer(reply: &Reply, reason: Reason) {
+    let sent =
+        hostcall::send_local_response(reply.status, reason.word(), &reply.headers, &reply.body);
+    if sent.is_err() {
+        // Held for good is worse than cut off.
+        let _: Result<(), HostError> = hostcall::close_request();
     }
 }
 
@@ -162,41 +208,51 @@ impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         match self.phase {
             Phase::Fresh => self.begin(end_of_stream),
-            Phase::Forwarded(_) => Action::Continue,
-            Phase::Body(_) | Phase::Replied => Action::Pause,
+            _ => self.phase.action(),
         }
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.settle();
         match core::mem::replace(&mut self.phase, Phase::Replied) {
             Phase::Body(waiting) if size > waiting.max() => {
                 let editing = self.editing();
                 self.judge(*waiting, editing, Body::TooLarge)
             }
             Phase::Body(waiting) if end_of_stream => self.end_body(*waiting),
-            Phase::Body(waiting) => {
-                self.phase = Phase::Body(waiting);
-                Action::Pause
+            Phase::Held { .. } if size > MAX_HELD_BODY => match queue::leave(self.context) {
+                Some(late) => self.apply(late, Editing::Done),
+                None => self.unavailable(Reason::HostFailed),
+            },
+            phase => {
+                self.phase = phase;
+                self.phase.action()
             }
-            phase => self.stay(phase),
         }
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
         if strip_trailers().is_err() {
+            queue::leave(self.context);
             return self.unavailable(Reason::HostFailed);
         }
+        self.settle();
         match core::mem::replace(&mut self.phase, Phase::Replied) {
             Phase::Body(waiting) => self.end_body(*waiting),
-            phase => self.stay(phase),
+            phase => {
+                self.phase = phase;
+                self.phase.action()
+            }
         }
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        self.settle();
         let rate = match &self.phase {
             Phase::Forwarded(rate) => *rate,
-            // The host answered before the body was in.
+            // The host answered before the body was in, or the time had come.
             Phase::Body(waiting) => waiting.rate(),
+            Phase::Held { rate, .. } => *rate,
             Phase::Fresh | Phase::Replied => None,
         };
         if let Some(rate) = rate {
@@ -210,17 +266,18 @@ impl HttpContext for Stream {
     }
 }
 
-impl Stream {
-    /// What a callback does that decides nothing
-    fn stay(&mut self, phase: Phase) -> Action {
-        self.phase = phase;
-        match self.phase {
-            Phase::Forwarded(_) => Action::Continue,
-            // A body before its headers is nothing that we have let through.
-            Phase::Fresh | Phase::Body(_) | Phase::Replied => Action::Pause,
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if matches!(self.phase, Phase::Held { .. }) {
+            queue::leave(self.context);
         }
     }
 }
+
+/// Longest part of a body that is kept while its request is held, in bytes
+///
+/// The host buffers it; what it can't buffer it would refuse with a 413 that means nothing here.
+const MAX_HELD_BODY: usize = 1024 * 1024;
 
 /// Hands the headers to the engine; `None` when the host does not give them
 fn examine(policy: &Rc<Policy>, end_of_stream: bool) -> Option<Step> {

@@ -6,7 +6,7 @@
 use core::cell::RefCell;
 use core::num::NonZeroU64;
 
-use portcullis_policy::{Engine, Moment, Settings};
+use portcullis_policy::{Engine, Moment, Release, Settings};
 
 use crate::clock::{self, Now};
 
@@ -60,6 +60,20 @@ pub(crate) fn decide<T>(decide: impl FnOnce(&mut Engine, Moment) -> T) -> Option
         };
         Some(decide(engine, moment))
     })
+}
+
+/// Looks at the engine; `None` while it runs, and where there is none
+pub(crate) fn with<T>(look: impl FnOnce(&mut Engine) -> T) -> Option<T> {
+    VM.with(|vm| {
+        let mut vm = vm.try_borrow_mut().ok()?;
+        Some(look(&mut vm.as_mut()?.engine))
+    })
+}
+
+/// Takes a request out of the queue whose time has come
+pub(crate) fn release() -> Option<(u32, Release)> {
+    let now = clock::now().ok()?.monotonic;
+    with(|engine| engine.release(now)).flatten()
 }
 
 /// Decision ids: 48 bits of time, 80 bits that look random

@@ -15,6 +15,17 @@ pub struct Bucket {
     emission: NonZeroU64,
     /// Cells that may pass at once
     burst: u64,
+    /// Nanoseconds for which a cell that comes too early may be held
+    max_wait: u64,
+}
+
+/// A charge that the bucket bears later
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Reserved {
+    /// The TAT afterwards: where the reserved slot ends
+    pub tat: u64,
+    /// When the request may go
+    pub until: u64,
 }
 
 /// A charge that the bucket can't bear
@@ -45,7 +56,42 @@ impl Bucket {
             count,
             emission,
             burst,
+            max_wait: 0,
         })
+    }
+
+    /// Longest time that a bucket may hold a request, in nanoseconds: a minute
+    pub const MAX_WAIT: u64 = 60_000_000_000;
+
+    /// How late a release may be without breaking the law, at the least, in nanoseconds
+    const SLACK: u64 = 50_000_000;
+
+    /// The same bucket, which holds what comes too early for up to `max_wait` nanoseconds
+    ///
+    /// `None` for more than [`MAX_WAIT`](Self::MAX_WAIT), and for a burst that lasts less than 50 ms:
+    /// hosts let go of requests some milliseconds late, which only what is left of the burst can bear.
+    #[must_use]
+    pub fn with_queue(self, max_wait: u64) -> Option<Self> {
+        (self.bears_delay(1) && max_wait <= Self::MAX_WAIT).then_some(Self { max_wait, ..self })
+    }
+
+    fn bears_delay(&self, cells: u64) -> bool {
+        self.span(self.burst.saturating_sub(cells)) >= Self::SLACK
+    }
+
+    /// The same bucket, which holds nothing
+    #[must_use]
+    pub fn without_queue(self) -> Self {
+        Self {
+            max_wait: 0,
+            ..self
+        }
+    }
+
+    /// Whether what comes too early is held
+    #[must_use]
+    pub fn has_queue(&self) -> bool {
+        self.max_wait > 0
     }
 
     /// Cells per window
@@ -94,6 +140,26 @@ impl Bucket {
         Ok(charged)
     }
 
+    /// Reserves a number of cells that can't pass now, but soon enough to wait for
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`] when the wait is longer than the queue's `max_wait`; nothing is taken then.
+    pub fn reserve(&self, tat: u64, now: u64, cells: u64) -> Result<Reserved, Refused> {
+        match self.charge(tat, now, cells) {
+            Ok(tat) => Ok(Reserved { tat, until: now }),
+            Err(Refused { retry_after })
+                if retry_after <= self.max_wait && self.bears_delay(cells) =>
+            {
+                Ok(Reserved {
+                    tat: tat.max(now).saturating_add(self.span(cells)),
+                    until: now.saturating_add(retry_after),
+                })
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
     /// Cells that can pass now without waiting
     #[must_use]
     pub fn remaining(&self, tat: u64, now: u64) -> u64 {
@@ -116,13 +182,15 @@ impl Bucket {
     /// refills a bucket.
     #[must_use]
     pub fn convert(&self, tat: u64, emission: u64, now: u64) -> u64 {
+        // Beyond the tolerance lie the slots of requests that are held, by whatever policy.
+        let most = self.tolerance().saturating_add(Self::MAX_WAIT);
         let backlog = tat.saturating_sub(now);
         if emission == self.emission.get() {
-            return now.saturating_add(backlog.min(self.tolerance()));
+            return now.saturating_add(backlog.min(most));
         }
-        let cells = NonZeroU64::new(emission)
-            .map_or(self.burst, |emission| backlog.div_ceil(emission.get()));
-        now.saturating_add(self.span(cells.min(self.burst)))
+        let backlog = NonZeroU64::new(emission)
+            .map_or(most, |emission| self.span(backlog.div_ceil(emission.get())));
+        now.saturating_add(backlog.min(most))
     }
 }
 
@@ -188,8 +256,37 @@ mod tests {
         );
         assert_eq!(
             slow.convert(u64::MAX, slow.emission(), now),
-            now + slow.tolerance()
+            now + slow.tolerance() + Bucket::MAX_WAIT
         );
-        assert_eq!(slow.convert(u64::MAX, 0, now), now + slow.tolerance());
+        assert_eq!(
+            slow.convert(u64::MAX, 0, now),
+            now + slow.tolerance() + Bucket::MAX_WAIT
+        );
+    }
+
+    #[test]
+    fn what_comes_too_early_may_wait() {
+        let plain = Bucket::new(60, 60 * SECOND, 2).unwrap();
+        let bucket = plain.with_queue(2 * SECOND).unwrap();
+        let now = 100 * SECOND;
+        let mut tat = 0;
+        for wait in [0, 0, 1, 2] {
+            let reserved = bucket.reserve(tat, now, 1).unwrap();
+            assert_eq!(reserved.until, now + wait * SECOND);
+            assert!(plain.charge(tat, reserved.until, 1).is_ok());
+            tat = reserved.tat;
+        }
+        let refused = bucket.reserve(tat, now, 1);
+        assert_eq!(
+            refused,
+            Err(Refused {
+                retry_after: 3 * SECOND
+            })
+        );
+        assert_eq!(bucket.convert(tat, bucket.emission(), now), tat);
+        assert!(bucket.reserve(now, now, 3).is_err());
+        assert_eq!(plain.with_queue(Bucket::MAX_WAIT + 1), None);
+        let one = Bucket::new(60, 60 * SECOND, 1).unwrap();
+        assert_eq!(one.with_queue(SECOND), None);
     }
 }

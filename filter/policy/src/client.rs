@@ -146,7 +146,11 @@ fn charged(bucket: &Bucket, tat: u64, now: u64, result: Result<(), Refused>) -> 
         remaining: bucket.remaining(tat, now),
         full_in: bucket.full_in(tat, now),
     };
-    Charged { standing, result }
+    Charged {
+        standing,
+        result,
+        held: None,
+    }
 }
 
 /// What of an address counts: all of IPv4, the /64 of IPv6

@@ -15,6 +15,7 @@ use crate::forward::Edits;
 use crate::key::Key;
 use crate::limiter::{Charged, Limiter};
 use crate::policy::Policy;
+use crate::queue::{Hold, Queue, Release};
 use crate::rate::RateHeaders;
 use crate::reason::Reason;
 use crate::record::{Record, Rule, RuleKind};
@@ -29,6 +30,7 @@ use crate::route::Route;
 pub struct Engine {
     limiter: Limiter,
     clients: Clients,
+    queue: Queue,
 }
 
 /// What an engine begins with; the same for all workers that share a store
@@ -62,6 +64,8 @@ pub struct Outcome {
     pub record: Record,
     /// The rate headers of the response; a [`Reply`] holds them already
     pub rate: Option<RateHeaders>,
+    /// Present where the decision is carried out later: hand it to [`Engine::hold`]
+    pub hold: Option<Hold>,
 }
 
 /// What becomes of a request
@@ -138,11 +142,13 @@ impl Outcome {
             key: None,
             class: None,
             remaining: None,
+            wait: None,
         };
         Self {
             decision: Decision::Reply(reply),
             record,
             rate: None,
+            hold: None,
         }
     }
 }
@@ -154,7 +160,40 @@ impl Engine {
         Self {
             limiter: Limiter::new(settings.born),
             clients: Clients::new(settings.seed),
+            queue: Queue::default(),
         }
+    }
+
+    /// Holds a request, which the shell knows by its stream
+    pub fn hold(&mut self, stream: u32, hold: Hold) {
+        self.queue.push(stream, hold);
+    }
+
+    /// Whether a request is held
+    #[must_use]
+    pub fn holds(&self, stream: u32) -> bool {
+        self.queue.holds(stream)
+    }
+
+    /// When the next request is to be released, in monotonic nanoseconds
+    #[must_use]
+    pub fn next_release(&self) -> Option<u64> {
+        self.queue.next()
+    }
+
+    /// Takes the first request whose time has come out of the queue
+    pub fn release(&mut self, now: u64) -> Option<(u32, Release)> {
+        self.queue.pop(now)
+    }
+
+    /// Forgets a request that is held and whose client has left; those behind it move up
+    ///
+    /// Returns what it would have been answered, had it come too late: for a shell that gives it
+    /// up itself.
+    pub fn leave(&mut self, stream: u32, store: &mut dyn AccountStore) -> Option<Outcome> {
+        let (left, free) = self.queue.leave(stream)?;
+        self.limiter.give_back(&free, store);
+        Some(*left.late)
     }
 
     /// Decides on a request by its headers, as far as they go
@@ -308,9 +347,10 @@ impl Engine {
             let Ok(Charged {
                 standing,
                 result: Ok(()),
+                ..
             }) = peeked
             else {
-                return Step::Decided(waiting.draft.charged(&key, peeked));
+                return Step::Decided(waiting.draft.charged(&key, moment.monotonic, peeked));
             };
             let unit = waiting.draft.dialect.reset_unit();
             waiting.rate = Some(RateHeaders::new(standing, moment.wall, unit));
@@ -335,7 +375,13 @@ impl Engine {
         let Some(bucket) = &key.tier.bucket else {
             return draft.finish(None);
         };
-        let charge = draft.charge(key, bucket, cells);
+        // A burst may wait; what is refused anyway does not.
+        let bucket = if draft.is_refusal() || self.queue.is_full() {
+            bucket.without_queue()
+        } else {
+            *bucket
+        };
+        let charge = draft.charge(key, &bucket, cells);
         let now = moment.monotonic;
         let charged = if cells == 0 {
             self.limiter
@@ -347,7 +393,7 @@ impl Engine {
         } else {
             self.limiter.charge(&charge, now, store)
         };
-        draft.charged(key, charged)
+        draft.charged(key, now, charged)
     }
 
     /// Charges the client's address, or only shows how it stands
@@ -368,7 +414,9 @@ impl Engine {
             cells: u64::from(charged),
         };
         match self.clients.charge(charge, moment.monotonic, store) {
-            Ok(Charged { standing, result }) => {
+            Ok(Charged {
+                standing, result, ..
+            }) => {
                 if let Err(refused) = result {
                     draft.refuse(
                         Reason::UnauthenticatedLimited,

@@ -94,7 +94,7 @@ impl Limiter {
             }
             // What this worker has seen is enough to refuse, never enough to pass: the TAT in
             // the store only moves on.
-            if let Err(refused) = bucket.charge(local.tat, now, cells) {
+            if let Err(refused) = bucket.reserve(local.tat, now, cells) {
                 return Ok(local.standing(bucket, now).refused(refused));
             }
         }
@@ -102,16 +102,48 @@ impl Limiter {
         let Taken {
             local,
             result,
+            held,
             exists,
         } = self.take_slice(charge, before, now, store)?;
         if exists {
             self.locals.put(account, local);
         }
         let standing = local.standing(bucket, now);
-        Ok(match result {
-            Ok(()) => standing.passed(),
-            Err(refused) => standing.refused(refused),
+        Ok(Charged {
+            standing,
+            result,
+            held,
         })
+    }
+
+    /// Gives a reservation back that nobody waits for any more, if it was the last one
+    ///
+    /// Otherwise it melts: time takes it. Other workers may think the bucket emptier than it is
+    /// until then.
+    pub(crate) fn give_back(&mut self, reservation: &Reservation, store: &mut dyn AccountStore) {
+        let Reservation {
+            holder,
+            cells,
+            emission,
+            end,
+            ..
+        } = *reservation;
+        let mut given_back = false;
+        // What can't be given back melts, too.
+        let _: Result<(), StoreError> = store.update(&holder.bytes(), &mut |record, fresh| {
+            let Stored::Account(account) = Account::decode(holder, record) else {
+                return false;
+            };
+            given_back = account.tat == end && account.emission == emission;
+            if given_back {
+                let tat = end.saturating_sub(emission.saturating_mul(cells));
+                Account { tat, emission }.encode(holder, record, fresh);
+            }
+            given_back
+        });
+        if given_back {
+            self.locals.pop(&reservation.account);
+        }
     }
 
     /// How an account stands, as far as this worker can tell, without charging it
@@ -156,7 +188,7 @@ impl Limiter {
         if local.fits(bucket, cells, now) {
             return Ok(standing.passed());
         }
-        Ok(match bucket.charge(local.tat, now, cells) {
+        Ok(match bucket.reserve(local.tat, now, cells) {
             Ok(_) => standing.passed(),
             Err(refused) => standing.refused(refused),
         })
@@ -182,6 +214,7 @@ impl Limiter {
             let holder = slot_account(account, overflow);
             let mut local = Local::unknown(bucket);
             let mut result = Ok(());
+            let mut held = None;
             let mut absent = false;
             store.update(&slot(account, overflow), &mut |record, fresh| {
                 let stored = Account::decode(holder, record);
@@ -193,13 +226,33 @@ impl Limiter {
                     overflow,
                     ..Local::unknown(bucket)
                 };
-                if let Err(refused) = bucket.charge(local.tat, now, cells) {
-                    result = Err(refused);
-                    return false;
-                }
-                result = Ok(());
+                let reserved = match bucket.reserve(local.tat, now, cells) {
+                    Ok(reserved) => reserved,
+                    Err(refused) => {
+                        result = Err(refused);
+                        return false;
+                    }
+                };
+                (result, held) = (Ok(()), None);
                 if absent && !create && !overflow {
                     return false;
+                }
+                if reserved.until > now {
+                    local.tat = reserved.tat;
+                    held = Some(Reservation {
+                        account,
+                        holder,
+                        cells,
+                        emission: bucket.emission(),
+                        until: reserved.until,
+                        end: reserved.tat,
+                    });
+                    Account {
+                        tat: local.tat,
+                        emission: bucket.emission(),
+                    }
+                    .encode(holder, record, fresh);
+                    return true;
                 }
                 let slice = slice(bucket, local.tat, now, cells, wanted);
                 (local.base, local.cells) = (slice.base, slice.cells);
@@ -222,6 +275,7 @@ impl Limiter {
             return Ok(Taken {
                 local,
                 result,
+                held,
                 exists: !absent || result.is_ok(),
             });
         }
@@ -232,7 +286,38 @@ impl Limiter {
 struct Taken {
     local: Local,
     result: Result<(), Refused>,
+    held: Option<Reservation>,
     exists: bool,
+}
+
+/// Slots that are reserved for a request that waits
+///
+/// INVARIANT: it goes not before `until`, and not after `end - cells x emission`: then each of its
+/// slots ends between one emission interval and the bucket's tolerance after it went, as those of
+/// every pass do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Reservation {
+    account: AccountKey,
+    /// Where the account lies: another one, if it has none of its own
+    holder: AccountKey,
+    cells: u64,
+    emission: u64,
+    pub(crate) until: u64,
+    end: u64,
+}
+
+impl Reservation {
+    /// Whether the request that waited comes too late for its slot
+    pub(crate) fn is_over(&self, now: u64) -> bool {
+        now.saturating_add(self.emission.saturating_mul(self.cells)) > self.end
+    }
+
+    /// Whether another request may take this one's place
+    pub(crate) fn suits(&self, other: &Self) -> bool {
+        self.account == other.account
+            && self.cells == other.cells
+            && self.emission == other.emission
+    }
 }
 
 /// One charge
@@ -249,6 +334,8 @@ pub(crate) struct Charge<'a> {
 pub(crate) struct Charged {
     pub(crate) standing: Standing,
     pub(crate) result: Result<(), Refused>,
+    /// What a request that may pass has to wait for
+    pub(crate) held: Option<Reservation>,
 }
 
 impl Standing {
@@ -256,6 +343,7 @@ impl Standing {
         Charged {
             standing: self,
             result: Ok(()),
+            held: None,
         }
     }
 
@@ -263,6 +351,7 @@ impl Standing {
         Charged {
             standing: self,
             result: Err(refused),
+            held: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::route::Route;
 /// Everything that is known of one decision; never holds a credential
 ///
 /// Serialises to one JSON object with the fields `decision`, `reason`, `rule` and, where they
-/// are known, `api`, `route`, `principal`, `tier`, `key`, `class` and `remaining`.
+/// are known, `api`, `route`, `principal`, `tier`, `key`, `class`, `remaining` and `wait_ms`.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The decision's id
@@ -27,6 +27,8 @@ pub struct Record {
     pub(crate) key: Option<Rc<Key>>,
     pub(crate) class: Option<Rc<str>>,
     pub(crate) remaining: Option<u64>,
+    /// Nanoseconds for which the request is held
+    pub(crate) wait: Option<u64>,
 }
 
 impl Record {
@@ -39,7 +41,7 @@ impl Record {
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut record = serializer.serialize_struct("Record", 10)?;
+        let mut record = serializer.serialize_struct("Record", 11)?;
         record.serialize_field("decision", self.decision.text().as_str())?;
         record.serialize_field("reason", self.reason.word())?;
         record.serialize_field("rule", &self.rule.path)?;
@@ -57,6 +59,9 @@ impl Serialize for Record {
         }
         if let Some(remaining) = self.remaining {
             record.serialize_field("remaining", &remaining)?;
+        }
+        if let Some(wait) = self.wait {
+            record.serialize_field("wait_ms", &wait.div_ceil(1_000_000))?;
         }
         record.end()
     }

@@ -50,6 +50,7 @@ impl Ring for Native {
                 fault: None,
             },
             decisions: 0,
+            now: Duration::ZERO,
         }))
     }
 }
@@ -61,15 +62,18 @@ struct NativeSession<'a> {
     store: Store,
     /// Decisions made so far, which makes their ids unique.
     decisions: u128,
+    /// Time since the start of the case: a request that is held ends before the next one begins.
+    now: Duration,
 }
 
 impl Session for NativeSession<'_> {
     fn exchange(&mut self, step: &Step) -> Result<Exchange, String> {
         let arrival = Arrival::new(&step.request, self.run.protocol);
-        let wall = Duration::from_secs(self.run.case.starts) + step.at;
+        self.now = self.now.max(step.at);
+        let wall = Duration::from_secs(self.run.case.starts) + self.now;
         self.decisions += 1;
         let moment = Moment {
-            monotonic: nanoseconds(BORN + step.at),
+            monotonic: nanoseconds(BORN + self.now),
             wall: nanoseconds(wall),
             decision: wall.as_millis() << 80 | self.decisions,
         };
@@ -85,6 +89,9 @@ impl Session for NativeSession<'_> {
             ),
             _ => self.decide(&arrival, moment),
         };
+        if let Some(hold) = &outcome.hold {
+            self.now = Duration::from_nanos(hold.until()).saturating_sub(BORN);
+        }
         let json = outcome.record.to_json();
         let (response, upstream) = match &outcome.decision {
             Decision::Reply(reply) => {

@@ -1,11 +1,12 @@
 //! Keys are said nowhere: not when all goes well (the ring looks at that), and not when the host
 //! fails in any way that it can.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use portcullis_corpus::wire::Arrival;
+use portcullis_corpus::{Protocol, Step, wire::Arrival};
 use portcullis_host::{
-    Callback, HostCall, Plugin, RequestScript, ResponseScript, Root, Settings, Worker, World,
+    Callback, HostCall, Plugin, RequestScript, ResponseScript, Root, Settings, StreamId, Worker,
+    World,
 };
 
 use crate::{demo::corpus, random::Random, shipped, statuses};
@@ -36,6 +37,14 @@ fn no_key_is_said_or_kept_whatever_fails() {
             for step in &run.case.steps {
                 let arrival = Arrival::new(&step.request, run.protocol);
                 send(worker, root, &arrival);
+            }
+            let ids = waiting(worker, root, &run.case.steps[0], run.protocol);
+            for _ in 0..20 {
+                world.advance(Duration::from_millis(50));
+            }
+            let worker = world.worker(0).unwrap();
+            for id in ids {
+                worker.forget(id).unwrap();
             }
             // A refused update says why, and the policy has digests in it.
             let _: Result<Root, _> = worker.configure(&plugin);
@@ -78,6 +87,14 @@ fn no_key_is_said_or_kept_whatever_fails() {
         .map(|(_, call)| *call)
         .collect();
     assert_eq!(running, statuses::MADE.iter().copied().collect());
+}
+
+/// Requests that may have to wait, all at once.
+fn waiting(worker: &mut Worker, root: Root, step: &Step, protocol: Protocol) -> Vec<StreamId> {
+    let arrival = Arrival::new(&step.request, protocol);
+    let script = RequestScript::from_headers(arrival.headers);
+    let send = |_| worker.send(root, &script).unwrap();
+    (0..5).map(send).collect()
 }
 
 fn break_some(worker: &mut Worker, random: &mut Random, round: u64) {

@@ -19,6 +19,7 @@ mod fuzz;
 mod ledger;
 mod malformed;
 mod memory;
+mod queue;
 mod random;
 mod statuses;
 mod traffic;

@@ -32,6 +32,9 @@ pub(crate) const MADE: &[HostCall] = &[
     HostCall::SetSharedData,
     HostCall::SendLocalResponse,
     HostCall::CloseStream,
+    HostCall::ContinueStream,
+    HostCall::SetEffectiveContext,
+    HostCall::SetTickPeriod,
     HostCall::RandomGet,
     HostCall::ClockTimeGet,
 ];

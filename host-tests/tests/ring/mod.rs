@@ -123,18 +123,39 @@ struct WasmtimeSession<'a> {
 impl Session for WasmtimeSession<'_> {
     fn exchange(&mut self, step: &Step) -> Result<Exchange, String> {
         self.world.advance(step.at.saturating_sub(self.now));
-        self.now = step.at;
+        self.now = self.now.max(step.at);
         let arrival = Arrival::new(&step.request, self.run.protocol);
         let worker = self.world.worker(0).map_err(|error| error.to_string())?;
         let root = match step.fault {
             Some(fault) => break_host(worker, self.root, fault),
             None => self.root,
         };
-        let result = converse(worker, root, step, &arrival, self.run.protocol)
-            .map_err(|error| error.to_string())?;
+        let wall = Duration::from_secs(self.run.case.starts).saturating_add(self.now);
+        let failed = |error: portcullis_host::HostError| error.to_string();
+        let id = begin(worker, root, step, &arrival, self.run.protocol).map_err(failed)?;
+        while self.world.is_queued(id).map_err(failed)? {
+            self.world.advance(TICK);
+            self.now = self.now.saturating_add(TICK);
+        }
+        let worker = self.world.worker(0).map_err(failed)?;
+        let result = end(worker, id, step).map_err(failed)?;
         worker.clear_faults();
-        let wall = Duration::from_secs(self.run.case.starts).saturating_add(step.at);
         report(self.run, step, result, wall)
+    }
+}
+
+/// How fine time passes while a request is held.
+const TICK: Duration = Duration::from_millis(1);
+
+trait Queued {
+    /// Whether a stream is held, and a timer runs that may let it go.
+    fn is_queued(&mut self, id: StreamId) -> Result<bool, portcullis_host::HostError>;
+}
+
+impl Queued for World {
+    fn is_queued(&mut self, id: StreamId) -> Result<bool, portcullis_host::HostError> {
+        let worker = self.worker(0)?;
+        Ok(worker.state(id)? == StreamState::Held && worker.next_tick().is_some())
     }
 }
 
@@ -155,20 +176,28 @@ fn break_host(worker: &mut Worker, root: Root, fault: portcullis_corpus::Fault) 
     root
 }
 
-/// Sends the request as it arrives at a filter, lets the upstream answer if it gets it, and forgets
-/// the stream.
-fn converse(
+/// Sends the request as it arrives at a filter.
+fn begin(
     worker: &mut Worker,
     root: Root,
     step: &Step,
     arrival: &Arrival,
     protocol: Protocol,
-) -> Result<StreamResult, portcullis_host::HostError> {
+) -> Result<StreamId, portcullis_host::HostError> {
     let source = arrival.source_address().map_or_else(Vec::new, |address| {
         vec![(b"source\0address".to_vec(), address.into_bytes())]
     });
     let id = worker.open(root, &source)?;
     send(worker, id, step, arrival, protocol)?;
+    Ok(id)
+}
+
+/// Lets the upstream answer if it got the request, and forgets the stream.
+fn end(
+    worker: &mut Worker,
+    id: StreamId,
+    step: &Step,
+) -> Result<StreamResult, portcullis_host::HostError> {
     let result = worker.result(id)?;
     if result.forwarded.is_some() && result.response.is_none() {
         worker.respond(id, &answer(step))?;

@@ -147,7 +147,8 @@ fn read_tiers(map: &mut Map<'_>, errors: &mut Errors) -> BTreeMap<Name, Rc<Tier>
         let Some(mut map) = at.map(errors) else {
             continue;
         };
-        let bucket = quantity::read_bucket(&mut map, errors);
+        let bucket = quantity::read_bucket(&mut map, errors)
+            .map(|bucket| quantity::read_queue(&mut map, bucket, errors));
         map.finish(errors);
         if let (Some(name), Some(bucket)) = (tier_name, bucket) {
             let rule = Rule::new(RuleKind::Tier, &format!("{}.rate", at.path));

@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use core::ops::RangeInclusive;
 
 use crate::bucket::Bucket;
 use crate::reader::{At, Errors, Map};
@@ -33,6 +34,60 @@ pub(super) fn read_bucket(map: &mut Map<'_>, errors: &mut Errors) -> Option<Opti
         );
     }
     bucket.map(Some)
+}
+
+/// Reads `queue` of a map, and gives it to the bucket
+pub(super) fn read_queue(
+    map: &mut Map<'_>,
+    bucket: Option<Bucket>,
+    errors: &mut Errors,
+) -> Option<Bucket> {
+    let Some(at) = map.take("queue") else {
+        return bucket;
+    };
+    let mut map = at.map(errors)?;
+    let max_wait = map.require("max_wait", errors);
+    let max_wait = max_wait.and_then(|at| read_span(&at, 1..=Bucket::MAX_WAIT, errors));
+    map.finish(errors);
+    let Some(bucket) = bucket else {
+        errors.push(&at.path, "an unlimited rate has no queue");
+        return None;
+    };
+    let held = bucket.with_queue(max_wait?);
+    if held.is_none() {
+        errors.push(
+            &at.path,
+            "can't keep the rate: a queue needs a burst of two or more that lasts 50 ms",
+        );
+    }
+    held
+}
+
+/// Reads a span of time such as `2s` or `500ms`, in nanoseconds
+fn read_span(at: &At<'_>, range: RangeInclusive<u64>, errors: &mut Errors) -> Option<u64> {
+    let text = at.string(errors)?;
+    let parsed = text
+        .find(|c: char| !c.is_ascii_digit())
+        .and_then(|unit| text.split_at_checked(unit))
+        .and_then(|(count, unit)| {
+            let unit = match unit {
+                "ms" => 1_000_000,
+                _ => seconds_of(unit)?.checked_mul(1_000_000_000)?,
+            };
+            number(count)?.checked_mul(unit)
+        })
+        .filter(|span| range.contains(span));
+    if parsed.is_none() {
+        errors.push(
+            &at.path,
+            format!(
+                "`{}` is not a time: write `500ms` or `2s`, {} seconds at the most",
+                text.escape_debug(),
+                range.end().div_ceil(1_000_000_000)
+            ),
+        );
+    }
+    parsed
 }
 
 /// Parses `1000/min` or `5/60s`: a count, and a window in nanoseconds

@@ -10,9 +10,10 @@ use crate::bucket::Bucket;
 use crate::forward::Edits;
 use crate::id::DecisionId;
 use crate::key::Key;
-use crate::limiter::{Charge, Charged};
+use crate::limiter::{Charge, Charged, Reservation};
 use crate::node::Node;
 use crate::policy::{Api, Policy};
+use crate::queue::Hold;
 use crate::rate::RateHeaders;
 use crate::reason::Reason;
 use crate::record::{Record, Rule};
@@ -114,17 +115,77 @@ impl Draft {
         }
     }
 
-    pub(super) fn charged(mut self, key: &Key, charged: Result<Charged, StoreError>) -> Outcome {
+    pub(super) fn charged(
+        mut self,
+        key: &Key,
+        now: u64,
+        charged: Result<Charged, StoreError>,
+    ) -> Outcome {
         match charged {
-            Ok(Charged { standing, result }) => {
+            Ok(Charged {
+                standing,
+                result,
+                held,
+            }) => {
                 if let Err(refused) = result {
                     self.refuse(Reason::RateLimited, &key.tier.rule, refused.retry_after);
                 }
                 let rate = RateHeaders::new(standing, self.wall, self.dialect.reset_unit());
-                self.finish(Some(rate))
+                match held {
+                    None => self.finish(Some(rate)),
+                    Some(reservation) => self.hold(key, reservation, now, rate),
+                }
             }
             Err(error) => self.store_error(error),
         }
+    }
+
+    /// Whether something is wrong with the request, whatever its limits say
+    pub(super) fn is_refusal(&self) -> bool {
+        self.reason.status() >= 400
+    }
+
+    /// The outcome of a request that waits
+    fn hold(self, key: &Key, reservation: Reservation, now: u64, rate: RateHeaders) -> Outcome {
+        let dialect = self.dialect;
+        let is_head = self.is_head;
+        let mut outcome = self.finish(Some(rate));
+        let particulars = Particulars {
+            retry_after: Some(0),
+            ..Particulars::default()
+        };
+        let late = Record {
+            reason: Reason::RateLimited,
+            rule: Rc::clone(&key.tier.rule),
+            ..outcome.record.clone()
+        };
+        let refusal = Reply::refuse(
+            late.reason,
+            dialect,
+            late.decision,
+            Some(&rate),
+            particulars,
+        );
+        let late = Outcome {
+            decision: Decision::Reply(if is_head {
+                refusal.without_body()
+            } else {
+                refusal
+            }),
+            record: late,
+            rate: Some(rate),
+            hold: None,
+        };
+        outcome.record.wait = Some(reservation.until.saturating_sub(now));
+        outcome.hold = Some(Hold {
+            reservation,
+            reply: match &outcome.decision {
+                Decision::Reply(reply) => Some((reply.clone(), outcome.record.reason)),
+                Decision::Forward(_) => None,
+            },
+            late: late.into(),
+        });
+        outcome
     }
 
     pub(super) fn store_error(mut self, error: StoreError) -> Outcome {
@@ -181,6 +242,7 @@ impl Draft {
             key: self.key,
             class: self.class,
             remaining: rate.map(|rate| rate.remaining()),
+            wait: None,
         };
         let reply = match (self.reason, self.answer, self.edits) {
             (Reason::Ready, Some(Answer::Ready(revision)), _) => {
@@ -194,6 +256,7 @@ impl Draft {
                     decision: Decision::Forward(edits),
                     record,
                     rate,
+                    hold: None,
                 };
             }
             (reason, ..) => {
@@ -220,6 +283,7 @@ impl Draft {
             decision: Decision::Reply(reply),
             record,
             rate,
+            hold: None,
         }
     }
 }

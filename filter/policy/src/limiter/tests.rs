@@ -1,6 +1,8 @@
 //! The laws of limits, for several workers that race, against naive models.
 #![expect(clippy::arithmetic_side_effects, reason = "test code")]
 
+mod queue;
+
 use alloc::vec::Vec;
 use core::num::{NonZeroU32, NonZeroUsize};
 use core::time::Duration;

@@ -31,7 +31,7 @@ pub(crate) fn everything() -> Value {
                 "preflight": "forward",
                 "unmatched": "refuse",
                 "tiers": {
-                    "metered": { "rate": "1000/min", "burst": 50 },
+                    "metered": { "rate": "1000/min", "burst": 50, "queue": { "max_wait": "2s" } },
                     "unlimited": { "rate": "unlimited" },
                 },
                 "keys": [dated, key("gone", "unlimited"), key("plain", "metered")],

@@ -107,11 +107,6 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
         ),
         (
             "/apis/shop/tiers/metered",
-            "queue",
-            json!({ "max_wait": "2s" }),
-        ),
-        (
-            "/apis/shop/tiers/metered",
             "quotas",
             json!({ "reports": 5 }),
         ),

@@ -49,6 +49,10 @@ impl Tally {
         }
         let forced = self.forced.lock().unwrap();
         for call in statuses::MADE {
+            // Seldom made here: `queue` gives them every status.
+            if [HostCall::ContinueStream, HostCall::SetEffectiveContext].contains(call) {
+                continue;
+            }
             let seen = forced.iter().filter(|(forced, _)| forced == call).count();
             let all = statuses::all().len();
             assert!(seen * 2 > all, "{call} gave {seen} statuses of {all}");

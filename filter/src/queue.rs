@@ -1,0 +1,87 @@
+//! Requests that wait for their slot, and the tick that lets them go.
+
+use core::cell::RefCell;
+
+use portcullis_policy::{Hold, Outcome, Release};
+
+use crate::hostcall::{self, HostError};
+use crate::shared_data::SharedData;
+use crate::stream::answer;
+use crate::vm;
+
+/// How often a root looks for requests to let go, while there are any, in milliseconds
+///
+/// Envoy's timers are some milliseconds coarse: it comes to about 8.
+const TICK: u32 = 5;
+
+thread_local! {
+    /// Roots whose timer runs: to set it anew would put it off
+    static TICKING: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Holds the request of a stream; `None` when it can't be held
+pub(crate) fn hold(stream: u32, root: u32, hold: Hold) -> Option<()> {
+    TICKING.with(|ticking| {
+        let mut ticking = ticking.try_borrow_mut().ok()?;
+        if !ticking.contains(&root) {
+            hostcall::set_tick_period(TICK).ok()?;
+            ticking.push(root);
+        }
+        Some(())
+    })?;
+    vm::with(|engine| engine.hold(stream, hold))
+}
+
+/// Whether the request of a stream is held
+pub(crate) fn holds(stream: u32) -> bool {
+    // A VM that is busy has let nothing go.
+    vm::with(|engine| engine.holds(stream)).unwrap_or(true)
+}
+
+/// Forgets a request that is held; returns what it is answered, if there is somebody to hear it
+pub(crate) fn leave(stream: u32) -> Option<Outcome> {
+    vm::with(|engine| engine.leave(stream, &mut SharedData)).flatten()
+}
+
+/// Lets go whatever may go: the only place that acts on requests that were held
+pub(crate) fn tick(root: u32) {
+    let mut released = false;
+    while let Some((stream, release)) = vm::release() {
+        released = true;
+        // A stream that is gone has left the queue; who is not there is not waited for.
+        if hostcall::set_effective_context(stream).is_err() {
+            continue;
+        }
+        match release {
+            Release::Continue => {
+                if hostcall::continue_request().is_err() {
+                    let _: Result<(), HostError> = hostcall::close_request();
+                }
+            }
+            Release::Reply(reply, reason) => answer(&reply, reason),
+            Release::Late(outcome) => {
+                log::debug!("decision {}", outcome.record.to_json());
+                if let portcullis_policy::Decision::Reply(reply) = &outcome.decision {
+                    answer(reply, outcome.record.reason);
+                }
+            }
+        }
+    }
+    if released {
+        let _: Result<(), HostError> = hostcall::set_effective_context(root);
+    }
+    if vm::with(|engine| engine.next_release()).flatten().is_none() {
+        stop(root);
+    }
+}
+
+/// Stops the timer of a root that has nothing to wait for
+fn stop(root: u32) {
+    TICKING.with(|ticking| {
+        if let Ok(mut ticking) = ticking.try_borrow_mut()
+            && hostcall::set_tick_period(0).is_ok()
+        {
+            ticking.retain(|ticks| *ticks != root);
+        }
+    });
+}
