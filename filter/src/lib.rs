@@ -9,6 +9,7 @@ mod clock;
 mod epoch;
 mod hostcall;
 mod logger;
+mod observer;
 mod queue;
 mod root;
 mod shared_data;

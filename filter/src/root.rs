@@ -2,11 +2,12 @@
 
 use std::rc::Rc;
 
-use portcullis_policy::Policy;
+use portcullis_policy::{Mode, Policy};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use crate::hostcall::{self, Buffer};
+use crate::observer::{Bystander, Observer};
 use crate::stream::Stream;
 use crate::{epoch, logger, queue, vm};
 
@@ -71,11 +72,14 @@ impl RootContext for Root {
 
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
         // INVARIANT: never `None`: the SDK panics on it.
-        Some(Box::new(Stream::new(
-            context,
-            self.context,
-            self.policy.clone(),
-        )))
+        let policy = self.policy.clone();
+        Some(match &policy {
+            Some(watching) if watching.mode() == Mode::Observe => {
+                Box::new(Observer::new(Rc::clone(watching)))
+            }
+            Some(disabled) if disabled.mode() == Mode::Disabled => Box::new(Bystander),
+            _ => Box::new(Stream::new(context, self.context, policy)),
+        })
     }
 
     fn get_type(&self) -> Option<ContextType> {

@@ -280,7 +280,7 @@ impl Drop for Stream {
 const MAX_HELD_BODY: usize = 1024 * 1024;
 
 /// Hands the headers to the engine; `None` when the host does not give them
-fn examine(policy: &Rc<Policy>, end_of_stream: bool) -> Option<Step> {
+pub(crate) fn examine(policy: &Rc<Policy>, end_of_stream: bool) -> Option<Step> {
     let pairs = hostcall::map_pairs(Map::RequestHeaders).ok()?;
     let headers = pairs.decode().ok()?;
     let client = policy.wants_client().then(client);
@@ -292,7 +292,7 @@ fn examine(policy: &Rc<Policy>, end_of_stream: bool) -> Option<Step> {
     vm::decide(|engine, moment| engine.on_headers(policy, &request, moment, &mut SharedData))
 }
 
-fn client() -> Option<core::net::IpAddr> {
+pub(crate) fn client() -> Option<core::net::IpAddr> {
     let address = hostcall::property(&["source", "address"]).ok()?;
     parse_client(&address)
 }

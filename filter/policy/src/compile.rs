@@ -21,7 +21,7 @@ use crate::error::ConfigError;
 use crate::name::Name;
 use crate::node::Node;
 use crate::path;
-use crate::policy::{Pause, Policy, Probes, Rules};
+use crate::policy::{Mode, Pause, Policy, Probes, Rules};
 use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
 
@@ -53,6 +53,10 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
     let revision = map
         .take("revision")
         .and_then(|revision| name(&revision, errors));
+    let mode = map
+        .take("mode")
+        .and_then(|mode| mode.word(MODES, errors))
+        .unwrap_or(Mode::Enforce);
     let pause = map
         .take("pause")
         .and_then(|pause| pause.word(PAUSES, errors))
@@ -111,6 +115,7 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
     Some(Policy {
         clients: AccountKey::of_clients(namespace),
         revision: revision.map_or_else(|| digest_of(document), |revision| revision.as_str().into()),
+        mode,
         pause,
         max_accounts: max_accounts.unwrap_or(DEFAULT_MAX_ACCOUNTS),
         probes,
@@ -130,6 +135,12 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         },
     })
 }
+
+const MODES: &[(&str, Mode)] = &[
+    ("disabled", Mode::Disabled),
+    ("enforce", Mode::Enforce),
+    ("observe", Mode::Observe),
+];
 
 const PAUSES: &[(&str, Pause)] = &[("body", Pause::Body), ("headers", Pause::Headers)];
 

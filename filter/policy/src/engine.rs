@@ -14,7 +14,7 @@ use crate::credential;
 use crate::forward::Edits;
 use crate::key::Key;
 use crate::limiter::{Charged, Limiter};
-use crate::policy::Policy;
+use crate::policy::{Mode, Policy};
 use crate::queue::{Hold, Queue, Release};
 use crate::rate::RateHeaders;
 use crate::reason::Reason;
@@ -137,6 +137,7 @@ impl Outcome {
         let record = Record {
             decision: decision.into(),
             reason,
+            mode: Mode::Enforce,
             rule,
             route: None,
             key: None,

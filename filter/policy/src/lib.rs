@@ -90,7 +90,7 @@ pub use error::ConfigError;
 pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};
 pub use id::{DecisionId, DecisionText};
 pub use limiter::Limiter;
-pub use policy::{Pause, Policy};
+pub use policy::{Mode, Pause, Policy};
 pub use queue::{Hold, Release};
 pub use rate::RateHeaders;
 pub use reason::Reason;

@@ -29,6 +29,7 @@ pub struct Policy {
     /// Where the buckets of client addresses lie
     pub(crate) clients: AccountKey,
     pub(crate) revision: Box<str>,
+    pub(crate) mode: Mode,
     pub(crate) pause: Pause,
     pub(crate) max_accounts: u64,
     pub(crate) probes: Probes,
@@ -39,6 +40,18 @@ pub struct Policy {
     pub(crate) hosts: HashMap<String, usize>,
     pub(crate) indicators: Indicators,
     pub(crate) rules: Rules,
+}
+
+/// What becomes of decisions
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// They are carried out
+    Enforce,
+    /// They are made, charged and recorded, and nothing else: not one byte of a request or a response
+    /// changes
+    Observe,
+    /// None is made: every request passes
+    Disabled,
 }
 
 /// Where a request is held until its body has been judged
@@ -127,6 +140,12 @@ impl Policy {
     #[must_use]
     pub fn revision(&self) -> &str {
         &self.revision
+    }
+
+    /// What becomes of decisions
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Where requests are held

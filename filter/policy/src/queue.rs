@@ -5,9 +5,7 @@
 //! go what it holds in the order in which slots come.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-
-use hashbrown::HashMap;
+use alloc::vec::Vec;
 
 use crate::engine::Outcome;
 use crate::limiter::Reservation;
@@ -43,24 +41,21 @@ pub enum Release {
     Late(Box<Outcome>),
 }
 
-/// Requests that a worker holds; `Id` is what the shell calls a stream
+/// Requests that a worker holds
 ///
 /// Bounded by [`MAX_HELD`](Self::MAX_HELD): past it nothing is held, and what comes too early is
 /// refused.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// By time of release, then by order of arrival
-    held: BTreeMap<Place, Held>,
-    places: HashMap<u32, Place>,
-    arrivals: u64,
+    /// By time of release, the first one last; of the same time, by arrival
+    held: Vec<Held>,
 }
-
-type Place = (u64, u64);
 
 #[derive(Debug)]
 struct Held {
+    /// What the shell calls it
     stream: u32,
-    hold: Hold,
+    hold: Box<Hold>,
 }
 
 impl Queue {
@@ -72,28 +67,23 @@ impl Queue {
     }
 
     pub(crate) fn holds(&self, stream: u32) -> bool {
-        self.places.contains_key(&stream)
+        self.held.iter().any(|held| held.stream == stream)
     }
 
     /// When the next request may go
     pub(crate) fn next(&self) -> Option<u64> {
-        self.held.first_key_value().map(|((until, _), _)| *until)
+        self.held.last().map(|held| held.hold.until())
     }
 
     pub(crate) fn push(&mut self, stream: u32, hold: Hold) {
-        self.arrivals = self.arrivals.saturating_add(1);
-        let place = (hold.reservation.until, self.arrivals);
-        self.places.insert(stream, place);
+        let place = self.place(hold.until());
+        let hold = Box::new(hold);
         self.held.insert(place, Held { stream, hold });
     }
 
     /// Takes the first request whose time has come
     pub(crate) fn pop(&mut self, now: u64) -> Option<(u32, Release)> {
-        if self.next()? > now {
-            return None;
-        }
-        let (_, Held { stream, hold }) = self.held.pop_first()?;
-        self.places.remove(&stream);
+        let Held { stream, hold } = self.held.pop_if(|held| held.hold.until() <= now)?;
         let release = if hold.reservation.is_over(now) {
             Release::Late(hold.late)
         } else {
@@ -109,24 +99,27 @@ impl Queue {
     /// Those behind it in its bucket move up by one; the last place of them comes back, which is
     /// free now.
     pub(crate) fn leave(&mut self, stream: u32) -> Option<(Hold, Reservation)> {
-        let place = self.places.remove(&stream)?;
-        let Held { hold: left, .. } = self.held.remove(&place)?;
+        let place = self.held.iter().position(|held| held.stream == stream)?;
+        let left = *self.held.remove(place).hold;
         let mut free = left.reservation;
-        let behind: alloc::vec::Vec<_> = self
+        let mut behind = place;
+        while let Some(next) = self
             .held
-            .range(place..)
-            .filter(|(_, held)| held.hold.reservation.suits(&free))
-            .map(|(place, _)| *place)
-            .collect();
-        for place in behind {
-            let Some(mut held) = self.held.remove(&place) else {
-                continue;
-            };
+            .iter()
+            .take(behind)
+            .rposition(|held| held.hold.reservation.suits(&free))
+        {
+            let mut held = self.held.remove(next);
             core::mem::swap(&mut held.hold.reservation, &mut free);
-            let place = (held.hold.reservation.until, place.1);
-            self.places.insert(held.stream, place);
+            let place = self.place(held.hold.until());
             self.held.insert(place, held);
+            behind = next;
         }
         Some((left, free))
+    }
+
+    /// Where a request belongs: behind those of the same time
+    fn place(&self, until: u64) -> usize {
+        self.held.partition_point(|held| held.hold.until() > until)
     }
 }

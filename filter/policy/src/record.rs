@@ -8,19 +8,22 @@ use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use crate::id::DecisionId;
 use crate::key::Key;
+use crate::policy::Mode;
 use crate::reason::Reason;
 use crate::route::Route;
 
 /// Everything that is known of one decision; never holds a credential
 ///
-/// Serialises to one JSON object with the fields `decision`, `reason`, `rule` and, where they
-/// are known, `api`, `route`, `principal`, `tier`, `key`, `class`, `remaining` and `wait_ms`.
+/// Serialises to one JSON object with the fields `decision`, `reason`, `rule` and, where it is
+/// `observe`, `mode`, and where they are known, `api`, `route`, `principal`, `tier`, `key`, `class`, `remaining` and `wait_ms`.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The decision's id
     pub decision: DecisionId,
     /// Why
     pub reason: Reason,
+    /// Whether it was carried out
+    pub mode: Mode,
     /// The rule that made the decision
     pub rule: Rc<Rule>,
     pub(crate) route: Option<Rc<Route>>,
@@ -41,10 +44,13 @@ impl Record {
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut record = serializer.serialize_struct("Record", 11)?;
+        let mut record = serializer.serialize_struct("Record", 12)?;
         record.serialize_field("decision", self.decision.text().as_str())?;
         record.serialize_field("reason", self.reason.word())?;
         record.serialize_field("rule", &self.rule.path)?;
+        if self.mode == Mode::Observe {
+            record.serialize_field("mode", "observe")?;
+        }
         if let Some(route) = &self.route {
             record.serialize_field("api", route.api.as_str())?;
             record.serialize_field("route", route.name.as_str())?;

@@ -19,6 +19,7 @@ mod fuzz;
 mod ledger;
 mod malformed;
 mod memory;
+mod observe;
 mod queue;
 mod random;
 mod statuses;

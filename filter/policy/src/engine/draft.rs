@@ -237,6 +237,7 @@ impl Draft {
         let record = Record {
             decision,
             reason: self.reason,
+            mode: self.policy.mode,
             rule: self.rule,
             route: self.route,
             key: self.key,

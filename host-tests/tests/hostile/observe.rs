@@ -1,0 +1,141 @@
+//! `mode: observe` and `mode: disabled`: whatever comes, not one byte changes in either direction.
+
+use std::collections::BTreeMap;
+
+use portcullis_corpus::{Profile, Record, wire::Arrival};
+use portcullis_host::{
+    Fault, HostCall, Plugin, RequestScript, ResponseScript, Settings, StreamResult, World,
+};
+
+use crate::{demo::corpus, shipped, statuses};
+
+const BODY: &[u8] = b"the upstream's own";
+
+/// Plays the corpus with every policy in this mode; returns the reasons that were noted.
+fn play(mode: &str, each: impl Fn(&mut World)) -> BTreeMap<String, usize> {
+    let corpus = corpus();
+    let module = shipped::module().unwrap();
+    let mut reasons = BTreeMap::new();
+    for run in corpus.cases.iter().flat_map(|case| case.runs()) {
+        if run.profile != Profile::Headers {
+            continue;
+        }
+        let mut world = World::new(Settings {
+            upstream_codec: false,
+            trace: false,
+            ..Settings::default()
+        });
+        world.add_worker(&module).unwrap();
+        let mut policy = corpus.documents[&run.case.policy].in_profile(run.profile);
+        policy["mode"] = mode.into();
+        let plugin = Plugin::new(run.to_string(), policy.to_string());
+        let root = world.worker(0).unwrap().configure(&plugin).unwrap();
+        each(&mut world);
+        for step in &run.case.steps {
+            let arrival = Arrival::new(&step.request, run.protocol);
+            let mut request = RequestScript::from_headers(arrival.headers.clone());
+            request.body.clone_from(&arrival.body);
+            if !arrival.trailers.is_empty() {
+                request = request.trailers(arrival.trailers.clone());
+            }
+            if let Some(address) = arrival.source_address() {
+                request = request.source(address);
+            }
+            let answer = ResponseScript::new(207)
+                .header("x-ratelimit-limit", "the upstream's")
+                .header("x-portcullis-decision", "the upstream's")
+                .piece(BODY);
+            let worker = world.worker(0).unwrap();
+            let (id, result) = worker.request(root, &request, &answer).unwrap();
+            worker.forget(id).unwrap();
+            untouched(&run.to_string(), &arrival, &result);
+            for line in &result.logs {
+                if let Some(record) = Record::from_log(&line.text) {
+                    let record = record.unwrap();
+                    assert_eq!(record.get("mode").as_deref(), Some("observe"));
+                    let reason = record.get("reason").unwrap();
+                    *reasons.entry(reason).or_default() += 1;
+                }
+            }
+        }
+        assert_eq!(world.worker(0).unwrap().traps(), [], "{run}");
+    }
+    reasons
+}
+
+fn untouched(run: &str, arrival: &Arrival, result: &StreamResult) {
+    // Our host answers as Envoy's router does where there is no path or authority to route by.
+    let routable = [":path", ":method"].iter().all(|name| {
+        let named = arrival.headers.iter().find(|(n, _)| n == name.as_bytes());
+        named.is_some_and(|(_, value)| !value.is_empty())
+    });
+    if !routable {
+        return;
+    }
+    let forwarded = result
+        .forwarded
+        .as_ref()
+        .unwrap_or_else(|| panic!("{run}: {result:?}"));
+    assert_eq!(forwarded.headers, arrival.headers, "{run}");
+    assert_eq!(forwarded.body, arrival.body.concat(), "{run}");
+    assert_eq!(
+        forwarded.trailers.clone().unwrap_or_default(),
+        arrival.trailers,
+        "{run}"
+    );
+    let response = result.response.as_ref().unwrap();
+    assert_eq!(response.status(), 207, "{run}");
+    assert_eq!(response.header("x-ratelimit-limit"), Some("the upstream's"));
+    assert_eq!(
+        response.header("x-portcullis-decision"),
+        Some("the upstream's")
+    );
+    assert_eq!(response.headers.len(), 3, "{run}");
+    let head = (b":method".to_vec(), b"HEAD".to_vec());
+    let body = if arrival.headers.contains(&head) {
+        &[]
+    } else {
+        BODY
+    };
+    assert_eq!(response.body, body, "{run}");
+    assert_eq!(result.violations, [""; 0], "{run}");
+}
+
+#[test]
+fn observing_changes_nothing_and_notes_everything() {
+    let reasons = play("observe", |_| {});
+    for reason in [
+        "allowed",
+        "answered",
+        "rate_limited",
+        "key_unknown",
+        "path_invalid",
+    ] {
+        assert!(reasons.contains_key(reason), "{reason}: {reasons:?}");
+    }
+    assert!(reasons.len() >= 28, "{reasons:?}");
+}
+
+#[test]
+fn observing_changes_nothing_whatever_a_call_answers() {
+    for call in [
+        HostCall::GetHeaderMapPairs,
+        HostCall::GetBufferBytes,
+        HostCall::GetSharedData,
+        HostCall::SetSharedData,
+        HostCall::GetProperty,
+        HostCall::ClockTimeGet,
+        HostCall::Log,
+    ] {
+        let status = statuses::all()[3];
+        play("observe", |world| {
+            world.worker(0).unwrap().fault(Fault::new(call, status));
+        });
+    }
+}
+
+#[test]
+fn what_is_disabled_asks_for_nothing() {
+    let reasons = play("disabled", |_| {});
+    assert_eq!(reasons, BTreeMap::new());
+}
