@@ -22,6 +22,8 @@ pub struct Case {
     pub moves_clock: bool,
     /// Wall clock at the start in whole seconds since 1970, for the rings whose clock is ours.
     pub starts: u64,
+    /// Whether it comes over TLS, which only the shipped configuration has.
+    pub tls: bool,
     /// Pause profiles, at least one.
     pub profiles: Vec<Profile>,
     /// Protocols, at least one.

@@ -77,6 +77,8 @@ struct CaseSource {
     #[serde(default)]
     moves_clock: bool,
     starts: Option<String>,
+    #[serde(default)]
+    tls: bool,
     profiles: Option<Vec<Profile>>,
     protocol: Option<ProtocolSource>,
     steps: Option<Vec<StepSource>>,
@@ -170,6 +172,9 @@ impl CaseSource {
         if profiles.is_empty() {
             return Err("`profiles` is empty".into());
         }
+        if self.tls && list == List::Corpus {
+            return Err("only the shipped configuration has TLS".into());
+        }
         if self.name.is_empty()
             || !self
                 .name
@@ -184,6 +189,7 @@ impl CaseSource {
             policy: self.policy.clone().unwrap_or_else(|| source.policy.clone()),
             moves_clock: self.moves_clock,
             starts: self.starts.as_deref().map_or(Ok(STARTS), unix_time)?,
+            tls: self.tls,
             profiles,
             protocols,
             steps: Vec::new(),
@@ -491,6 +497,9 @@ mod tests {
         assert!(list(by_envoy, List::Corpus).is_err());
         let half = "request: { raw: x }, expect: { status: 400, rule: r }";
         assert!(list(half, List::Edge).is_err());
+        let tls = "tls: true, request: { raw: x }, expect: { status: 400 }";
+        assert_eq!(list(tls, List::Edge), Ok(1));
+        assert!(list(tls, List::Corpus).unwrap_err().contains("TLS"));
         let profile = "profiles: [body], request: { raw: x }, expect: { status: 400 }";
         assert!(list(profile, List::Edge).is_err());
     }

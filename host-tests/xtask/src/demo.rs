@@ -32,6 +32,20 @@ pub fn trials(subject: Subject, address: &str) -> Vec<Trial> {
     table.iter().map(trial).collect()
 }
 
+/// The first command over TLS, to `address`, such as `https://127.0.0.1:10443`.
+#[must_use]
+pub fn trial_over_tls(subject: Subject, address: &str) -> Trial {
+    let table = match subject {
+        Subject::Demo => DEMO,
+        Subject::Other => OTHER,
+    };
+    let arguments = table.first().map_or("/", |(_, arguments)| arguments);
+    Trial {
+        about: "over TLS; -k because nobody vouches for the demo's certificate",
+        command: format!("curl -ik {address}{arguments}"),
+    }
+}
+
 // The first three are the README's, to the letter.
 const DEMO: &[(&str, &str)] = &[
     (
@@ -84,6 +98,17 @@ mod tests {
                 );
                 assert!(!about.is_empty() && !about.contains('\n') && !command.contains('\n'));
             }
+        }
+    }
+
+    #[test]
+    fn one_goes_over_tls() {
+        for subject in [Subject::Demo, Subject::Other] {
+            let Trial { command, .. } = trial_over_tls(subject, "https://127.0.0.1:7");
+            assert!(
+                command.starts_with("curl -ik https://127.0.0.1:7/") && !command.contains('\n'),
+                "{command}"
+            );
         }
     }
 

@@ -94,6 +94,7 @@ pub fn examine(workspace: &Workspace) -> Vec<Finding> {
     let mut findings = vec![rustc()];
     findings.extend(["cargo", "git", "curl"].map(|name| program(name, name)));
     findings.push(program("cc", "build-essential"));
+    findings.push(openssl());
     findings.push(rustup());
     findings.push(target("wasm", Target::Wasm));
     findings.push(target("no-std", Target::NoStd));
@@ -132,6 +133,19 @@ fn program(name: &'static str, package: &str) -> Finding {
             &format!("sudo apt-get install -y {package}"),
         ),
         (None, _) => absent(name, "none", &format!("sudo apt-get install -y {package}")),
+    }
+}
+
+fn openssl() -> Finding {
+    let detail = "for the demo's certificate";
+    match tools::on_path("openssl") {
+        Some(path) => ok("openssl", format!("{}, {detail}", path.display())),
+        None if debian::can_install() => ok("openssl", format!("will be installed, {detail}")),
+        None => missing(
+            "openssl",
+            format!("none, {detail}"),
+            "sudo apt-get install -y openssl",
+        ),
     }
 }
 

@@ -18,6 +18,7 @@ use crate::workspace;
 pub struct Edge {
     running: Running,
     address: SocketAddr,
+    tls: SocketAddr,
     admin: SocketAddr,
     folder: PathBuf,
 }
@@ -72,10 +73,11 @@ impl Edge {
             if process::stopped() {
                 return Err(Failure::Stopped);
             }
-            if let Some((admin, address)) = serving(&admin_file) {
+            if let Some((admin, address, tls)) = serving(&admin_file) {
                 return Ok(Self {
                     running,
                     address,
+                    tls,
                     admin,
                     folder: folder.to_owned(),
                 });
@@ -94,6 +96,12 @@ impl Edge {
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect over TLS.
+    #[must_use]
+    pub const fn tls(&self) -> SocketAddr {
+        self.tls
     }
 
     /// Where the admin interface listens.
@@ -243,18 +251,21 @@ fn refused(folder: &Path) -> Failure {
     )
 }
 
-/// The admin address and the listener's, once Envoy serves: it says so, and a connection is taken.
-fn serving(admin_file: &Path) -> Option<(SocketAddr, SocketAddr)> {
+/// The addresses of admin, listener and TLS listener, once Envoy serves: it says so, and a connection
+/// is taken.
+fn serving(admin_file: &Path) -> Option<(SocketAddr, SocketAddr, SocketAddr)> {
     let admin = fs::read_to_string(admin_file).ok()?.trim().parse().ok()?;
     http::get(admin, "/ready")
         .ok()
         .filter(|answer| answer.status == 200)?;
     let listeners = http::get(admin, "/listeners").ok()?.body;
-    let address = listeners
-        .lines()
-        .find_map(|line| line.split_once("::")?.1.parse().ok())?;
+    let listener = |name: &str| -> Option<SocketAddr> {
+        let address = |line: &str| line.strip_prefix(name)?.strip_prefix("::")?.parse().ok();
+        listeners.lines().find_map(address)
+    };
+    let address = listener("edge")?;
     TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
-    Some((admin, address))
+    Some((admin, address, listener("edge_tls")?))
 }
 
 fn create(path: &Path) -> Result<File> {

@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod capabilities;
+pub mod certificate;
 pub mod clock;
 pub mod debian;
 pub mod demo;

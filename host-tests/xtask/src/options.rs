@@ -6,10 +6,11 @@ use crate::failure::{Failure, Result};
 
 /// How the command is used.
 pub const USAGE: &str =
-    "cargo xtask up [--policy FILE] [--port N] [--admin-port N] [--host envoy|wasmtime]
+    "cargo xtask up [--policy FILE] [--port N] [--tls-port N] [--admin-port N] [--host envoy|wasmtime]
   Builds the module and serves it on loopback in front of a demo upstream, until Ctrl-C or TERM.
   --policy FILE        JSON (*.json) or YAML; the default is examples/policy.yaml
   --port N             where clients connect (10000; 0 = any free one)
+  --tls-port N         the same over TLS, by Envoy alone (10443; 0 = any free one)
   --admin-port N       Envoy's admin interface (9901; 0 = any free one)
   --host envoy         real Envoy, obtained if need be (the default where it can be had)
   --host wasmtime      our own host";
@@ -30,6 +31,8 @@ pub struct Options {
     pub policy: Option<PathBuf>,
     /// Where clients connect; 0 is any free port.
     pub port: u16,
+    /// Where they do over TLS; 0 is any free port.
+    pub tls_port: u16,
     /// Envoy's admin interface; 0 is any free port.
     pub admin_port: u16,
     /// `None` takes Envoy where it can be had.
@@ -46,6 +49,7 @@ impl Options {
         let mut options = Self {
             policy: None,
             port: 10000,
+            tls_port: 10443,
             admin_port: 9901,
             host: None,
         };
@@ -56,7 +60,7 @@ impl Options {
                 Some((flag, value)) => (flag, Some(value.to_owned())),
                 None => (argument.as_str(), None),
             };
-            if !["--policy", "--port", "--admin-port", "--host"].contains(&flag) {
+            if !["--policy", "--port", "--tls-port", "--admin-port", "--host"].contains(&flag) {
                 return Err(wrong(format!("unknown argument `{argument}`")));
             }
             let value = value
@@ -70,6 +74,7 @@ impl Options {
             match flag {
                 "--policy" => options.policy = Some(PathBuf::from(&value)),
                 "--port" => options.port = port()?,
+                "--tls-port" => options.tls_port = port()?,
                 "--admin-port" => options.admin_port = port()?,
                 _ => {
                     options.host = Some(match value.as_str() {
@@ -106,6 +111,7 @@ mod tests {
         let defaults = Options {
             policy: None,
             port: 10000,
+            tls_port: 10443,
             admin_port: 9901,
             host: None,
         };
@@ -113,11 +119,12 @@ mod tests {
         let all = Options {
             policy: Some("p.json".into()),
             port: 0,
+            tls_port: 1,
             admin_port: 65535,
             host: Some(Host::Wasmtime),
         };
         assert_eq!(
-            parse("--policy p.json --port=0 --admin-port 65535 --host wasmtime"),
+            parse("--policy p.json --port=0 --tls-port=1 --admin-port 65535 --host wasmtime"),
             Ok(all)
         );
         for (wrong, word) in [

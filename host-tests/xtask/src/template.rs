@@ -29,10 +29,23 @@ pub struct Settings<'a> {
     pub admin_port: Option<u16>,
     /// Where the upstream listens.
     pub upstream_port: Option<u16>,
+    /// Where clients connect over TLS, on loopback alone, and what the server shows them.
+    pub tls: Option<Tls<'a>>,
     /// Path of the module.
     pub wasm: Option<&'a str>,
     /// The policy.
     pub policy: Option<Policy<'a>>,
+}
+
+/// The TLS listener of a rendered configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Tls<'a> {
+    /// 0 takes any free port.
+    pub port: u16,
+    /// Path of the certificate.
+    pub certificate: &'a str,
+    /// Path of its private key.
+    pub key: &'a str,
 }
 
 /// Fills the template in.
@@ -57,6 +70,26 @@ pub fn render(template: &str, settings: &Settings<'_>) -> Result<String> {
             "upstream-port",
             "port_value",
             settings.upstream_port.map(|port| port.to_string()),
+        ),
+        (
+            "tls-address",
+            "address",
+            settings.tls.map(|_| "127.0.0.1".to_owned()),
+        ),
+        (
+            "tls-port",
+            "port_value",
+            settings.tls.map(|tls| tls.port.to_string()),
+        ),
+        (
+            "tls-certificate",
+            "filename",
+            settings.tls.map(|tls| quoted(tls.certificate)),
+        ),
+        (
+            "tls-key",
+            "filename",
+            settings.tls.map(|tls| quoted(tls.key)),
         ),
         ("wasm", "filename", settings.wasm.map(quoted)),
     ] {
@@ -311,6 +344,11 @@ mod tests {
 a: { address: 127.0.0.1, port_value: 9901 } # @admin-port
 b: { port_value: 10000 } # @port
 c: { port_value: 8000 } # @upstream-port
+tls:
+  address: 0.0.0.0 # @tls-address
+  port_value: 10443 # @tls-port
+  cert: { filename: target/c.pem } # @tls-certificate
+  key: { filename: target/k.pem } # @tls-key
 code: { local: { filename: target/p.wasm } } # @wasm
 configuration:
   # BEGIN policy
@@ -332,6 +370,11 @@ rest: kept # as it is
             port: Some(0),
             admin_port: Some(1),
             upstream_port: Some(65_535),
+            tls: Some(Tls {
+                port: 2,
+                certificate: "/a/c",
+                key: "/a/k",
+            }),
             wasm: Some(r#"/tmp/a "b"\c.wasm"#),
             policy: Some(Policy::Yaml("version: 2\n\ntext: |\n  two\n")),
         };
@@ -340,6 +383,11 @@ rest: kept # as it is
             r#"a: { address: 127.0.0.1, port_value: 1 } # @admin-port
 b: { port_value: 0 } # @port
 c: { port_value: 65535 } # @upstream-port
+tls:
+  address: 127.0.0.1 # @tls-address
+  port_value: 2 # @tls-port
+  cert: { filename: "/a/c" } # @tls-certificate
+  key: { filename: "/a/k" } # @tls-key
 code: { local: { filename: "/tmp/a \"b\"\\c.wasm" } } # @wasm
 configuration:
   # BEGIN policy

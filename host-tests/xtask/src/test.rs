@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::certificate::Certificate;
 use crate::clock::Start;
 use crate::edge;
 use crate::envoy;
@@ -136,6 +137,7 @@ fn validate(workspace: &Workspace) -> Result<()> {
     }
     let envoy = envoy::obtain(workspace)?;
     let module = wasm::build(workspace)?;
+    let certificate = Certificate::obtain(workspace)?;
     let folder = workspace
         .target()
         .join(format!("validate/{}", std::process::id()));
@@ -151,6 +153,7 @@ fn validate(workspace: &Workspace) -> Result<()> {
         // Whatever a configuration is for, it is this module that it must take.
         let settings = Settings {
             wasm: module.to_str(),
+            tls: text.contains("# @tls-port").then(|| certificate.on(0)),
             ..Settings::default()
         };
         let config = template::render(&text, &settings)?;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use portcullis_upstream::Upstream;
 
+use crate::certificate::Certificate;
 use crate::clock::Start;
 use crate::demo::{self, Subject};
 use crate::edge::Edge;
@@ -35,6 +36,7 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     require_free(options.port, "--port")?;
     if options.host != Some(Host::Wasmtime) {
         require_free(options.admin_port, "--admin-port")?;
+        require_free(options.tls_port, "--tls-port")?;
     }
     // The two take turns at the network and the processor: side by side is faster.
     let (module, envoy) = thread::scope(|scope| {
@@ -148,10 +150,12 @@ fn serve_by_envoy(
     let upstream = Upstream::start((Ipv4Addr::LOCALHOST, 0).into())
         .map_err(|error| Failure::new(format!("the demo upstream: {error}"), "free some ports"))?;
     let template = workspace::read(&workspace.envoy_yaml())?;
+    let certificate = Certificate::obtain(workspace)?;
     let settings = Settings {
         port: Some(options.port),
         admin_port: Some(options.admin_port),
         upstream_port: Some(upstream.address().port()),
+        tls: Some(certificate.on(options.tls_port)),
         wasm: Some(utf8(module)?),
         policy: Some(policy.syntax()),
     };
@@ -172,6 +176,7 @@ fn serve_by_envoy(
             ),
         ],
         edge.address(),
+        Some(edge.tls()),
         policy.subject,
     )?;
     loop {
@@ -259,6 +264,7 @@ fn serve_by_wasmtime(
             &format!("log: {}", workspace.short(&log)),
         ],
         address,
+        None,
         policy.subject,
     )?;
     match host.wait(None)? {
@@ -292,8 +298,13 @@ fn tail(log: &Path) -> String {
     last.iter().map(|line| format!("  {line}\n")).collect()
 }
 
-/// Says where to go and what to try. What machines read comes last: the address and the commands.
-fn announce(about: &[&str], address: SocketAddr, subject: Subject) -> Result<()> {
+/// Says where to go and what to try. What machines read comes last: the addresses and the commands.
+fn announce(
+    about: &[&str],
+    address: SocketAddr,
+    tls: Option<SocketAddr>,
+    subject: Subject,
+) -> Result<()> {
     let address = format!("http://{address}");
     let mut text = String::new();
     for line in about {
@@ -301,7 +312,13 @@ fn announce(about: &[&str], address: SocketAddr, subject: Subject) -> Result<()>
         text.push('\n');
     }
     text.push_str(&format!("listening on {address}\n"));
-    for demo::Trial { about, command } in demo::trials(subject, &address) {
+    let tls = tls.map(|tls| format!("https://{tls}"));
+    if let Some(tls) = &tls {
+        text.push_str(&format!("listening on {tls}\n"));
+    }
+    let over_tls = tls.map(|tls| demo::trial_over_tls(subject, &tls));
+    let trials = demo::trials(subject, &address);
+    for demo::Trial { about, command } in trials.into_iter().chain(over_tls) {
         text.push_str(&format!("# {about}\n{command}\n"));
     }
     let mut out = io::stdout().lock();

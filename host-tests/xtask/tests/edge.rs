@@ -5,14 +5,16 @@
 
 use std::env;
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use portcullis_upstream::Upstream;
 use xtask::capabilities;
+use xtask::certificate::Certificate;
 use xtask::clock::Start;
 use xtask::demo::{self, Subject};
 use xtask::edge::Edge;
@@ -92,8 +94,10 @@ impl Drop for Stand {
 fn config(settings: Settings<'_>) -> String {
     let workspace = Workspace::find().unwrap();
     let module = module();
+    let certificate = Certificate::obtain(&workspace).unwrap();
     let settings = Settings {
         port: Some(0),
+        tls: Some(certificate.on(0)),
         admin_port: Some(0),
         wasm: module.to_str(),
         ..settings
@@ -554,6 +558,92 @@ fn the_admin_interface_only_tells() {
             assert_eq!(answer.status, status, "{method} {path}");
         }
     }
+}
+
+/// HTTPS only: what `up` gives to try, HTTP/2 and HTTP/1.1 by agreement, nothing older than TLS 1.2,
+/// and no answer to plain HTTP.
+#[test]
+fn clients_come_by_tls() {
+    let stand = Stand::start();
+    let tls = stand.edge.tls();
+    let trial = demo::trial_over_tls(Subject::Demo, &format!("https://{tls}"));
+    let output = Command::new("sh").args(["-c", &trial.command]).output();
+    let answer = String::from_utf8(output.unwrap().stdout).unwrap();
+    assert!(
+        answer.starts_with("HTTP/2 200 ") && answer.contains(r#"["x-forwarded-proto","https"]"#),
+        "{answer}"
+    );
+
+    let certificate = Certificate::obtain(&Workspace::find().unwrap()).unwrap();
+    for (flag, version) in [("--http2", "2"), ("--http1.1", "1.1")] {
+        let output = Command::new("curl")
+            .args([flag, "--silent", "--show-error", "--max-time", "20"])
+            .arg("--cacert")
+            .arg(certificate.path())
+            .args(["--write-out", "\n%{http_version} %{http_code}"])
+            .args([
+                "--resolve",
+                &format!("api.cybervault.io:{}:127.0.0.1", tls.port()),
+            ])
+            .args(["--header", "authorization: Bearer demo-globex-enterprise"])
+            .arg(format!(
+                "https://api.cybervault.io:{}/v1/threats",
+                tls.port()
+            ))
+            .output()
+            .unwrap();
+        let answer = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            answer.ends_with(&format!("\n{version} 200")) && answer.contains("globex"),
+            "{answer} {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    let handshake = |version: &str| {
+        let output = Command::new("openssl")
+            .args(["s_client", "-connect", &tls.to_string(), version])
+            // This client's own minimum is no proof of the server's.
+            .args(["-cipher", "DEFAULT:@SECLEVEL=0"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), said)
+    };
+    assert!(handshake("-tls1_2").0, "{}", handshake("-tls1_2").1);
+    let (agreed, said) = handshake("-tls1_1");
+    assert!(!agreed && said.contains("alert protocol version"), "{said}");
+
+    let plain = format!("GET /v1/threats HTTP/1.1\r\n{KEY}\r\n");
+    let answer = http::ask(tls, plain.as_bytes(), Duration::from_secs(20));
+    assert!(answer.is_err(), "{answer:?}");
+    assert_eq!(stand.upstream.requests(), 3);
+}
+
+/// The seeds promise an answer within 30 seconds; shortened, as below.
+#[test]
+fn an_upstream_that_does_not_answer_is_told_in_the_words_of_the_api() {
+    let silent = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let stand = Stand::changed(|config| {
+        replacing(
+            "cluster: upstream\n                            timeout: 30s",
+            "cluster: upstream\n                            timeout: 0.5s",
+        )(config);
+        let upstream_port = Some(silent.local_addr().unwrap().port());
+        let settings = Settings {
+            upstream_port,
+            ..Settings::default()
+        };
+        *config = template::render(config, &settings).unwrap();
+    });
+    check_local_reply(
+        &stand,
+        "GET /healthz HTTP/1.1\r\nhost: HOST\r\n\r\n",
+        504,
+        "upstream_timeout",
+        "The service did not answer in time",
+    );
 }
 
 /// The timers that end what a filter holds or a client never sends. Shortened; their shipped values are

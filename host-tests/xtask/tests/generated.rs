@@ -40,6 +40,16 @@ fn local_replies_know_the_hosts_of_the_policy() {
     assert!(!hosts.is_empty());
 }
 
+/// The seed's timeout, wherever a client or the upstream keeps the other waiting.
+#[test]
+fn timeouts_are_thirty_seconds() {
+    let (envoy, _) = files();
+    for timer in ["request_timeout", "stream_idle_timeout", "timeout"] {
+        let shipped = format!(" {timer}: 30s");
+        assert_eq!(envoy.matches(&shipped).count(), 1, "{timer}");
+    }
+}
+
 /// What `up` gives to try is what the README tells the answers of.
 #[test]
 fn the_readme_shows_the_demo() {

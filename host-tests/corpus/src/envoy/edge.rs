@@ -1,14 +1,17 @@
 //! The second list: the configuration that is shipped, as it is but for its addresses.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::{Value, json};
+use xtask::certificate::Certificate;
+use xtask::workspace::Workspace;
 
 use super::process::{Directory, Process};
 use super::upstream::Upstream;
 use super::{START, Tools, Wire, outlived, text};
-use crate::case::Run;
+use crate::case::{Protocol, Run};
 use crate::corpus::Corpus;
 use crate::document::{Document, from_yaml};
 use crate::ring::{Ring, Session};
@@ -20,7 +23,9 @@ use crate::wire::stream::{Address, Deadline};
 pub struct Edge {
     process: Process,
     upstream: Upstream,
-    address: Address,
+    plain: Address,
+    /// Of HTTP/1.1 and of HTTP/2, which the client and Envoy agree on.
+    tls: [Address; 2],
 }
 
 impl Edge {
@@ -33,6 +38,9 @@ impl Edge {
         let tools = Tools::find()?;
         let directory = Directory::new()?;
         let upstream = Upstream::start(&directory.path().join("upstream.sock"))?;
+        let certificate = Workspace::find().and_then(|workspace| Certificate::obtain(&workspace));
+        let certificate = certificate.map_err(|e| e.to_string())?;
+        let shown = certificate.on(0);
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../envoy/envoy.yaml");
         let yaml = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
         let mut shipped: Value =
@@ -47,10 +55,23 @@ impl Edge {
                 json!(0),
             ),
             (
+                "/static_resources/listeners/1/address/socket_address",
+                json!({ "address": "127.0.0.1", "port_value": shown.port }),
+            ),
+            (
+                CERTIFICATE,
+                json!({
+                    "certificate_chain": { "filename": shown.certificate },
+                    "private_key": { "filename": shown.key },
+                }),
+            ),
+            (
                 "/static_resources/clusters/0/load_assignment/endpoints/0/lb_endpoints/0/endpoint/address",
                 json!({ "pipe": { "path": text(upstream.socket()) } }),
             ),
-            (MODULE, json!(text(&tools.wasm))),
+            // The second listener has the filters of the first, by an alias.
+            (&module(0), json!(text(&tools.wasm))),
+            (&module(1), json!(text(&tools.wasm))),
         ] {
             *shipped
                 .pointer_mut(pointer)
@@ -58,29 +79,49 @@ impl Edge {
         }
         let mut process = Process::start(&tools.envoy, directory, &shipped)?;
         process.wait_until_live(Deadline::after(START))?;
-        let address = listener(&process)?;
+        let plain = Address::Tcp(listener(&process, "edge")?);
+        let tls = listener(&process, "edge_tls")?;
+        let tls = ["http/1.1", "h2"].map(|protocol| Address::Tls {
+            address: tls,
+            name: "api.cybervault.io".to_owned(),
+            protocol,
+            authority: certificate.path().to_owned(),
+        });
         Ok(Self {
             process,
             upstream,
-            address,
+            plain,
+            tls,
         })
     }
 }
 
-const MODULE: &str = "/static_resources/listeners/0/filter_chains/0/filters/0/typed_config/http_filters/1\
-    /typed_config/config/vm_config/code/local/filename";
+const CERTIFICATE: &str = "/static_resources/listeners/1/filter_chains/0/transport_socket/typed_config\
+    /common_tls_context/tls_certificates/0";
 
-/// Where the one listener listens, since its port was left to the system.
-fn listener(process: &Process) -> Result<Address, String> {
+/// The place of the module's path in a listener.
+fn module(listener: usize) -> String {
+    format!(
+        "/static_resources/listeners/{listener}/filter_chains/0/filters/0/typed_config/http_filters/1\
+        /typed_config/config/vm_config/code/local/filename"
+    )
+}
+
+/// Where a listener listens, since its port was left to the system.
+fn listener(process: &Process, name: &str) -> Result<SocketAddr, String> {
     let text = process.admin("/listeners?format=json")?;
     let listeners: Value =
         serde_json::from_str(&text).map_err(|e| format!("admin /listeners: {e}"))?;
-    let port = listeners
-        .pointer("/listener_statuses/0/local_address/socket_address/port_value")
+    let statuses = listeners.get("listener_statuses").and_then(Value::as_array);
+    let port = statuses
+        .into_iter()
+        .flatten()
+        .find(|status| status.get("name").and_then(Value::as_str) == Some(name))
+        .and_then(|status| status.pointer("/local_address/socket_address/port_value"))
         .and_then(Value::as_u64)
         .and_then(|port| u16::try_from(port).ok());
-    let port = port.ok_or_else(|| format!("admin /listeners names no port: {text}"))?;
-    Ok(Address::Tcp(([127, 0, 0, 1], port).into()))
+    let port = port.ok_or_else(|| format!("admin /listeners names no port of {name}: {text}"))?;
+    Ok(([127, 0, 0, 1], port).into())
 }
 
 impl Ring for Edge {
@@ -97,7 +138,11 @@ impl Ring for Edge {
         Ok(Box::new(Wire {
             process: &self.process,
             upstream: &self.upstream,
-            address: &self.address,
+            address: match (run.case.tls, run.protocol, &self.tls) {
+                (false, ..) => &self.plain,
+                (true, Protocol::H1, [h1, _]) => h1,
+                (true, Protocol::H2, [_, h2]) => h2,
+            },
             root,
             run,
         }))
