@@ -1,5 +1,7 @@
 //! From a document to a policy: everything is checked once, here.
 
+#[cfg(feature = "advice")]
+pub(crate) mod advice;
 mod api;
 mod quantity;
 mod route;

@@ -85,6 +85,8 @@ mod verdict;
 pub use account::{AccountStore, Change, MapStore, StoreError};
 pub use bucket::{Bucket, Refused};
 pub use client::parse_client;
+#[cfg(feature = "advice")]
+pub use compile::advice::{Advice, Level};
 pub use engine::{AwaitBody, AwaitClient, Body, Decision, Engine, Outcome, Settings, Step};
 pub use error::ConfigError;
 pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};

@@ -120,20 +120,25 @@ impl Policy {
     ///
     /// Everything that is wrong, each with its path, sorted by path.
     pub fn parse(configuration: &[u8], namespace: &str) -> Result<Self, Vec<ConfigError>> {
-        let parsed = if is_text(configuration) {
-            Node::parse_json(configuration)
-                .map_err(|error| format!("the policy is not valid JSON: {error}"))
-        } else {
-            protobuf::parse_struct(configuration)
-        };
-        let mut document = parsed.map_err(|message| {
+        let document = document(configuration).map_err(|message| {
             [ConfigError {
                 path: String::new(),
                 message,
             }]
         })?;
-        document.sort();
         compile::compile(&document, namespace)
+    }
+
+    /// What is legal in a configuration and yet worth a look, sorted by path
+    ///
+    /// Independent of [`Self::parse`]: a configuration that is refused may have advice too, and one
+    /// that is no document at all has none.
+    #[cfg(feature = "advice")]
+    #[must_use]
+    pub fn advise(configuration: &[u8]) -> Vec<crate::Advice> {
+        document(configuration)
+            .map(|document| compile::advice::advise(&document))
+            .unwrap_or_default()
     }
 
     /// The policy's revision, as written or else made of its digest
@@ -181,6 +186,22 @@ impl Policy {
         };
         index.and_then(|index| self.apis.get(*index))
     }
+}
+
+/// The tree of a configuration, its maps sorted
+///
+/// # Errors
+///
+/// The message, when it is neither JSON text nor a `Struct`.
+fn document(configuration: &[u8]) -> Result<Node, String> {
+    let mut document = if is_text(configuration) {
+        Node::parse_json(configuration)
+            .map_err(|error| format!("the policy is not valid JSON: {error}"))
+    } else {
+        protobuf::parse_struct(configuration)
+    }?;
+    document.sort();
+    Ok(document)
 }
 
 /// Whether a configuration is JSON text rather than the bytes of a `Struct`

@@ -178,7 +178,8 @@ impl<'n> Map<'n> {
     }
 }
 
-fn join(path: &str, name: &str) -> String {
+/// The path of a field of what lies at a path
+pub(crate) fn join(path: &str, name: &str) -> String {
     let name = name.escape_debug();
     if path.is_empty() {
         format!("{name}")

@@ -1,4 +1,4 @@
-//! `portcullis serve`: a local edge proxy. The same workers as in tests, each on a thread of its
+//! `portcullis-host serve`: a local edge proxy. The same workers as in tests, each on a thread of its
 //! own, with the machine's clock and hyper in front; nothing but loopback is listened on.
 
 mod convert;

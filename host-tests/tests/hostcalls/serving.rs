@@ -351,7 +351,7 @@ impl Cli {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis-host"));
         command.args(arguments).current_dir(&self.folder);
         command
             .stdin(Stdio::null())

@@ -123,7 +123,7 @@ fn no_std(workspace: &Workspace) -> Result<()> {
     );
     let folder = workspace.target().join("no-std");
     let (mut command, _) = toolchain::cargo(Target::NoStd, route, &found, &folder)?;
-    command.args(["--package", "portcullis-policy"]);
+    command.args(["--package", "portcullis-policy", "--all-features"]);
     step(
         workspace,
         &mut command,

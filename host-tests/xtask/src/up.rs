@@ -200,7 +200,7 @@ fn serve_by_wasmtime(
     module: &Path,
     folder: &Path,
 ) -> Result<()> {
-    const HOST: [&str; 4] = ["--package", "portcullis-host", "--bin", "portcullis"];
+    const HOST: [&str; 4] = ["--package", "portcullis-host", "--bin", "portcullis-host"];
     eprintln!("building the wasmtime host (the first time takes minutes)");
     let mut build = tools::cargo();
     build

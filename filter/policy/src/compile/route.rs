@@ -15,8 +15,8 @@ use crate::route::{
     Access, BodyRule, Class, Classes, Field, FieldKind, OnUnknown, Route, VerdictRule,
 };
 
-const DEFAULT_MAX_BODY: u64 = 64 * 1024;
-const LARGEST_MAX_BODY: u64 = 1024 * 1024;
+pub(super) const DEFAULT_MAX_BODY: u64 = 64 * 1024;
+pub(super) const LARGEST_MAX_BODY: u64 = 1024 * 1024;
 
 /// Reads a route; returns it with its templates, unparsed
 pub(super) fn read<'n>(

@@ -1,4 +1,4 @@
-//! `portcullis`: Portcullis on the command line.
+//! `portcullis-host`: the filter as a local proxy, without Envoy.
 
 use std::{
     ffi::OsString,
@@ -14,7 +14,7 @@ use portcullis_host::serve::{Options, Server, UpstreamUrl, load_module, load_pol
 use portcullis_upstream::Upstream;
 
 const USAGE: &str = "\
-usage: portcullis serve --wasm FILE --policy FILE [--port N] [--workers N] [--upstream URL]
+usage: portcullis-host serve --wasm FILE --policy FILE [--port N] [--workers N] [--upstream URL]
 
   serve           run the filter as a local proxy, without Envoy
     --wasm FILE     the module, as `cargo xtask wasm` builds it
@@ -33,12 +33,12 @@ fn main() -> ExitCode {
         Ok(Command::Serve(arguments)) => match serve(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("portcullis: {error}");
+                eprintln!("portcullis-host: {error}");
                 ExitCode::FAILURE
             }
         },
         Err(error) => {
-            eprint!("portcullis: {error}\n\n{USAGE}");
+            eprint!("portcullis-host: {error}\n\n{USAGE}");
             ExitCode::from(2)
         }
     }

@@ -1,0 +1,564 @@
+//! What is legal in a policy and yet worth a look.
+//!
+//! Read from the document, beside the compiler: advice costs the filter nothing, and a document that
+//! is refused for one thing is still looked through for the rest.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::quantity;
+use super::route::{DEFAULT_MAX_BODY, LARGEST_MAX_BODY};
+use crate::name::Name;
+use crate::node::Node;
+use crate::reader::{At, Errors, join};
+use crate::target::Target;
+
+/// One thing that is legal and yet worth a look
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Advice {
+    /// Dotted path of the place, as in [`ConfigError`](crate::ConfigError)
+    pub path: String,
+    /// How much it matters
+    pub level: Level,
+    /// What it means, and what to do if it wasn't meant; lower case, without a final period
+    pub message: String,
+}
+
+/// How much a piece of advice matters
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Level {
+    /// A door that words of the policy opened: it is listed, so that nobody forgets it
+    Note,
+    /// Something that has no effect or contradicts the rest: mostly a slip of the pen
+    Warning,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Looks through a document whose maps are sorted
+pub(crate) fn advise(document: &Node) -> Vec<Advice> {
+    let root = At {
+        node: document,
+        path: String::new(),
+    };
+    let mut said = Said::default();
+    let apis = root.at("apis").map(|apis| apis.each()).unwrap_or_default();
+    let revoked = texts(&root, "revoked");
+    for (_, api) in &apis {
+        advise_api(api, &revoked, &mut said);
+    }
+    for at in root
+        .at("probes")
+        .and_then(|probes| probes.at("exempt"))
+        .map(|exempt| exempt.items())
+        .unwrap_or_default()
+    {
+        said.note(
+            &at.path,
+            "forwarded unseen on any host, whoever asks".into(),
+        );
+    }
+    advise_keys(&root, &apis, &mut said);
+    advise_denied(&root, &mut said);
+    advise_indicators(&root, &apis, &mut said);
+    said.0.sort();
+    said.0
+}
+
+#[derive(Default)]
+struct Said(Vec<Advice>);
+
+impl Said {
+    fn note(&mut self, path: &str, message: String) {
+        self.push(Level::Note, path, message);
+    }
+
+    fn warn(&mut self, path: &str, message: String) {
+        self.push(Level::Warning, path, message);
+    }
+
+    fn push(&mut self, level: Level, path: &str, message: String) {
+        self.0.push(Advice {
+            path: path.to_owned(),
+            level,
+            message,
+        });
+    }
+}
+
+/// Reading what may be wrong: whatever has another form is not there.
+impl<'n> At<'n> {
+    fn at(&self, name: &str) -> Option<Self> {
+        Some(Self {
+            node: self.node.get(name)?,
+            path: join(&self.path, name),
+        })
+    }
+
+    fn each(&self) -> Vec<(&'n str, Self)> {
+        let Node::Map(entries) = self.node else {
+            return Vec::new();
+        };
+        let each = |(key, node): &'n (String, Node)| {
+            let path = join(&self.path, key);
+            (key.as_str(), Self { node, path })
+        };
+        entries.iter().map(each).collect()
+    }
+
+    /// The items of a list, or one string in place of a list of one
+    fn items(&self) -> Vec<Self> {
+        self.strings(&mut Errors::default()).unwrap_or_default()
+    }
+
+    fn text(&self) -> Option<&'n str> {
+        match self.node {
+            Node::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    fn says(&self, name: &str, word: &str) -> bool {
+        self.at(name).and_then(|at| at.text()) == Some(word)
+    }
+}
+
+/// The strings of a list that a map has under a name
+fn texts<'n>(map: &At<'n>, name: &str) -> BTreeSet<&'n str> {
+    let items = map.at(name).map(|list| list.items()).unwrap_or_default();
+    items.iter().filter_map(At::text).collect()
+}
+
+/// A key as far as advice needs it
+struct Key<'n> {
+    at: At<'n>,
+    scopes: BTreeSet<&'n str>,
+    /// Whether it is neither disabled nor revoked
+    works: bool,
+}
+
+/// The keys that an API lists itself; `None` when they come from elsewhere
+fn keys_of<'n>(api: &At<'n>, revoked: &BTreeSet<&str>) -> Option<Vec<Key<'n>>> {
+    let list = api.at("keys")?;
+    let Node::List(_) = list.node else {
+        return None;
+    };
+    let key = |at: At<'n>| {
+        let id = at.at("id").and_then(|id| id.text()).unwrap_or_default();
+        Key {
+            scopes: texts(&at, "scopes"),
+            works: !revoked.contains(id) && !at.says("state", "disabled"),
+            at,
+        }
+    };
+    Some(list.items().into_iter().map(key).collect())
+}
+
+fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
+    let routes = api.at("routes").map(|all| all.each()).unwrap_or_default();
+    let mut needed: Vec<BTreeSet<&str>> = Vec::new();
+    for (_, route) in &routes {
+        let limits = route.at("limits").map(|limits| limits.items());
+        let is_free = limits.as_ref().is_some_and(Vec::is_empty);
+        if route.says("auth", "none") {
+            let spends = if is_free {
+                "spends nothing"
+            } else {
+                "spends the unauthenticated bucket"
+            };
+            said.note(&route.path, format!("open to everybody, {spends}"));
+        } else {
+            needed.push(texts(route, "scope"));
+            if is_free {
+                let message = "spends nothing: whoever has a key may call it without limit";
+                said.note(&route.path, message.into());
+            }
+        }
+        advise_lengths(route, said);
+    }
+    let forwards_unmatched = api.says("unmatched", "forward");
+    if forwards_unmatched {
+        let message = "paths that no route has reach the upstream, with any key";
+        said.note(&join(&api.path, "unmatched"), message.into());
+        needed.push(BTreeSet::new());
+    }
+    let Some(keys) = keys_of(api, revoked) else {
+        return;
+    };
+    if keys.is_empty() && !needed.is_empty() {
+        let message = "there is no key: routes that need one refuse everybody";
+        said.warn(&join(&api.path, "keys"), message.into());
+        return;
+    }
+    if needed.is_empty() {
+        if !keys.is_empty() && !routes.is_empty() {
+            said.warn(&join(&api.path, "keys"), "no route needs a key".into());
+        }
+        return;
+    }
+    advise_scopes(&routes, &keys, &needed, said);
+    let tiers = api.at("tiers").map(|all| all.each()).unwrap_or_default();
+    for (name, tier) in tiers {
+        if !keys.iter().any(|key| key.at.says("tier", name)) {
+            said.warn(&tier.path, "no key has this tier".into());
+        }
+    }
+}
+
+/// Scopes that open nothing, and doors that nobody can open
+fn advise_scopes(
+    routes: &[(&str, At<'_>)],
+    keys: &[Key<'_>],
+    needed: &[BTreeSet<&str>],
+    said: &mut Said,
+) {
+    for key in keys {
+        if !needed.iter().any(|scopes| scopes.is_subset(&key.scopes)) {
+            let id = key.at.at("id").and_then(|id| Name::parse(id.text()?).ok());
+            let id = id.map_or_else(String::new, |id| format!("`{}` ", id.as_str()));
+            let message = format!("{id}opens no route: each needs a scope that this key lacks");
+            said.warn(&key.at.path, message);
+        }
+        let scopes = key.at.at("scopes").map(|scopes| scopes.items());
+        for at in scopes.unwrap_or_default() {
+            let scope = at.text().unwrap_or_default();
+            if !needed.iter().any(|scopes| scopes.contains(scope)) {
+                said.warn(&at.path, format!("no route needs the scope `{scope}`"));
+            }
+        }
+    }
+    for (_, route) in routes {
+        let scopes = texts(route, "scope");
+        let opens = |key: &Key<'_>| key.works && scopes.is_subset(&key.scopes);
+        if !scopes.is_empty() && !keys.iter().any(opens) {
+            let scopes: Vec<_> = scopes.into_iter().collect();
+            let message = format!(
+                "no working key has the scope: {}; nobody can use this route",
+                scopes.join(" with ")
+            );
+            said.warn(&join(&route.path, "scope"), message);
+        }
+    }
+}
+
+/// Longest strings that no body could hold
+fn advise_lengths(route: &At<'_>, said: &mut Said) {
+    let max = route.at("body").and_then(|body| body.at("max"));
+    let max =
+        max.and_then(|max| quantity::read_size(&max, LARGEST_MAX_BODY, &mut Errors::default()));
+    let max = max.unwrap_or(DEFAULT_MAX_BODY);
+    let fields = route.at("fields").map(|fields| fields.each());
+    for (_, field) in fields.unwrap_or_default() {
+        let Some(length) = field.at("max_length") else {
+            continue;
+        };
+        let longest = length.integer(max..=u64::MAX, &mut Errors::default());
+        if longest.is_some() {
+            let message = format!("can't bind: the whole body has at most {max} bytes");
+            said.warn(&length.path, message);
+        }
+    }
+}
+
+/// What is said of keys over all APIs
+fn advise_keys(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
+    let none = BTreeSet::new();
+    let mut ids = BTreeSet::new();
+    let mut principals = BTreeSet::new();
+    let mut are_all_listed = true;
+    for (name, api) in apis {
+        let Some(keys) = keys_of(api, &none) else {
+            are_all_listed = false;
+            continue;
+        };
+        for key in &keys {
+            ids.extend(key.at.at("id").and_then(|id| id.text()));
+            let principal = key.at.at("principal").and_then(|at| at.text());
+            principals.extend(principal.map(|principal| (*name, principal)));
+        }
+    }
+    let revoked = root.at("revoked").map(|list| list.items());
+    for at in revoked.unwrap_or_default() {
+        if let Some(id) = at.text().filter(|id| are_all_listed && !ids.contains(id)) {
+            said.warn(&at.path, format!("no key has the id `{id}`"));
+        }
+    }
+    let count = u64::try_from(principals.len()).unwrap_or(u64::MAX);
+    if let Some(max) = root.at("max_accounts")
+        && let Some(accounts) = max.integer(0..=count, &mut Errors::default())
+        && accounts < count
+    {
+        let message =
+            format!("{count} principals have keys here: those above {accounts} share accounts");
+        said.warn(&max.path, message);
+    }
+}
+
+/// Networks that lie in others
+fn advise_denied(root: &At<'_>, said: &mut Said) {
+    let denied = root.at("clients").and_then(|clients| clients.at("deny"));
+    let denied: Vec<(IpNet, At<'_>)> = denied
+        .map(|deny| deny.items())
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|at| Some((at.text()?.parse().ok()?, at)))
+        .collect();
+    for (index, (network, at)) in denied.iter().enumerate() {
+        let around = denied.iter().enumerate().find(|(other, (outer, _))| {
+            outer.contains(network) && (outer != network || *other < index)
+        });
+        if let Some((_, (outer, other))) = around {
+            said.warn(&at.path, format!("lies in {outer} of {}", other.path));
+        }
+    }
+}
+
+/// Indicators that repeat others, and such that nobody asks
+fn advise_indicators(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
+    let lists = root.at("threat").and_then(|at| at.at("indicators"));
+    let mut count = 0usize;
+    for (list, at) in lists
+        .iter()
+        .flat_map(At::each)
+        .filter(|(_, at)| matches!(at.node, Node::List(_)))
+    {
+        let mut seen: BTreeMap<String, String> = BTreeMap::new();
+        for item in at.items() {
+            count = count.saturating_add(1);
+            let value = item.at("value").unwrap_or_else(|| item.clone());
+            let Some(text) = value.text() else { continue };
+            let same = match list {
+                "networks" => text
+                    .parse::<IpNet>()
+                    .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                    .map_or_else(|_| text.to_owned(), |network| format!("{network}")),
+                _ => Target::classify(text).canonical,
+            };
+            match seen.get(&same) {
+                Some(first) => {
+                    let message = format!("the same as {first}; the last one counts");
+                    said.warn(&item.path, message);
+                }
+                None => {
+                    seen.insert(same, item.path);
+                }
+            }
+        }
+    }
+    let verdicts: Vec<_> = apis
+        .iter()
+        .filter_map(|(_, api)| api.at("routes"))
+        .flat_map(|routes| routes.each())
+        .filter_map(|(_, route)| route.at("verdict"))
+        .collect();
+    match (&lists, verdicts.is_empty()) {
+        (Some(lists), true) if count > 0 => {
+            said.warn(&lists.path, "no route has a verdict made of them".into());
+        }
+        (_, false) if count == 0 => {
+            for verdict in verdicts {
+                let message = "there are no indicators: nothing is ever malicious";
+                said.warn(&verdict.path, message.into());
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+
+    const DIGEST: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
+
+    /// A policy of one API with this key and these routes, and more fields beside `apis`
+    fn policy(key: &str, routes: &str, more: &str) -> String {
+        format!(
+            r#"{{"version": 1, "apis": {{"a": {{"hosts": ["a.example"],
+                "tiers": {{"t": {{"rate": "10/min"}}}},
+                "keys": [{{"id": "k", "sha256": "{DIGEST}", "principal": "p", "tier": "t"{key}}}],
+                "routes": {{{routes}}}}}}}{more}}}"#
+        )
+    }
+
+    /// Checks what is said of a valid policy, a line each: the level's first letter and the advice
+    #[track_caller]
+    fn check(policy: &str, expected: &[&str]) {
+        let parsed = crate::Policy::parse(policy.as_bytes(), "test");
+        assert!(parsed.is_ok(), "{parsed:?}");
+        let said: Vec<String> = crate::Policy::advise(policy.as_bytes())
+            .iter()
+            .map(|advice| match advice.level {
+                Level::Note => format!("n {advice}"),
+                Level::Warning => format!("w {advice}"),
+            })
+            .collect();
+        assert_eq!(said, expected, "{policy}");
+    }
+
+    const ROUTE: &str = r#""r": {"match": "GET /"}"#;
+
+    #[test]
+    fn a_plain_policy_needs_no_advice() {
+        check(&policy("", ROUTE, ""), &[]);
+    }
+
+    #[test]
+    fn doors_are_listed() {
+        let routes = r#""r": {"match": "GET /", "limits": []},
+            "s": {"match": "GET /s", "auth": "none", "limits": []},
+            "t": {"match": "GET /t", "auth": "none", "limits": ["unauthenticated"]}"#;
+        let more = r#", "probes": {"exempt": ["GET /healthz"]}"#;
+        check(
+            &policy("", routes, more).replace(r#""hosts""#, r#""unmatched": "forward", "hosts""#),
+            &[
+                "n apis.a.routes.r: spends nothing: whoever has a key may call it without limit",
+                "n apis.a.routes.s: open to everybody, spends nothing",
+                "n apis.a.routes.t: open to everybody, spends the unauthenticated bucket",
+                "n apis.a.unmatched: paths that no route has reach the upstream, with any key",
+                "n probes.exempt[0]: forwarded unseen on any host, whoever asks",
+            ],
+        );
+    }
+
+    #[test]
+    fn keys_that_open_nothing_and_routes_that_nobody_opens() {
+        let routes = r#""r": {"match": "GET /", "scope": ["read", "all"]}"#;
+        check(
+            &policy(r#", "scopes": ["raed", "all"]"#, routes, ""),
+            &[
+                "w apis.a.keys[0]: `k` opens no route: each needs a scope that this key lacks",
+                "w apis.a.keys[0].scopes[0]: no route needs the scope `raed`",
+                "w apis.a.routes.r.scope: no working key has the scope: all with read; nobody can use this route",
+            ],
+        );
+        let key = r#", "scopes": ["read", "all"], "state": "disabled""#;
+        let nobody = "w apis.a.routes.r.scope: no working key has the scope: all with read; nobody can use this route";
+        check(&policy(key, routes, ""), &[nobody]);
+        let key = r#", "scopes": ["read", "all"]"#;
+        check(&policy(key, routes, r#", "revoked": ["k"]"#), &[nobody]);
+        check(&policy(key, routes, ""), &[]);
+    }
+
+    #[test]
+    fn tiers_and_apis_without_keys() {
+        let two = policy("", ROUTE, "").replace(r#"{"t":"#, r#"{"s": {"rate": "1/s"}, "t":"#);
+        check(&two, &["w apis.a.tiers.s: no key has this tier"]);
+        let text = policy("", ROUTE, "");
+        let (before, rest) = text.split_once("[{").unwrap();
+        let (_, after) = rest.split_once("}]").unwrap();
+        check(
+            &format!("{before}[]{after}"),
+            &["w apis.a.keys: there is no key: routes that need one refuse everybody"],
+        );
+    }
+
+    #[test]
+    fn keys_that_no_route_needs() {
+        let routes = r#""r": {"match": "GET /", "auth": "none", "limits": []}"#;
+        check(
+            &policy(r#", "scopes": ["s"]"#, routes, ""),
+            &[
+                "w apis.a.keys: no route needs a key",
+                "n apis.a.routes.r: open to everybody, spends nothing",
+            ],
+        );
+    }
+
+    #[test]
+    fn ids_and_accounts_that_do_not_fit() {
+        check(
+            &policy("", ROUTE, r#", "revoked": ["k", "l"]"#),
+            &["w revoked[1]: no key has the id `l`"],
+        );
+        let second = format!(
+            r#"{{"id": "l", "sha256": "{}", "principal": "q", "tier": "t"}}"#,
+            DIGEST.replace('2', "3")
+        );
+        let two = policy("", ROUTE, r#", "max_accounts": 1"#)
+            .replace("}],\n", &format!("}}, {second}],\n"));
+        check(
+            &two,
+            &["w max_accounts: 2 principals have keys here: those above 1 share accounts"],
+        );
+        check(&policy("", ROUTE, r#", "max_accounts": 1"#), &[]);
+    }
+
+    #[test]
+    fn limits_that_can_not_bind() {
+        let routes = |max: u64| {
+            format!(
+                r#""r": {{"match": "POST /", "body": {{"max": "1KiB"}},
+                    "fields": {{"f": {{"type": "string", "max_length": {max}}}}}}}"#
+            )
+        };
+        check(&policy("", &routes(1023), ""), &[]);
+        check(
+            &policy("", &routes(1024), ""),
+            &[
+                "w apis.a.routes.r.fields.f.max_length: can't bind: the whole body has at most 1024 bytes",
+            ],
+        );
+        let more = r#", "clients": {"deny": ["10.1.0.0/16", "10.0.0.0/8", "2001:db8::/32", "10.0.0.0/8"]}"#;
+        check(
+            &policy("", ROUTE, more),
+            &[
+                "w clients.deny[0]: lies in 10.0.0.0/8 of clients.deny[1]",
+                "w clients.deny[3]: lies in 10.0.0.0/8 of clients.deny[1]",
+            ],
+        );
+    }
+
+    #[test]
+    fn indicators_that_repeat_or_that_nobody_asks() {
+        let verdict = r#""r": {"match": "POST /", "fields": {"t": {"type": "string", "required": true}},
+            "verdict": {"of": "body.t"}}"#;
+        let more = r#", "threat": {"indicators": {
+            "urls": ["http://a.example/x", {"value": "hxxp://A[.]example:80/x", "category": "spam"}],
+            "networks": ["192.0.2.1", "192.0.2.1/32", "192.0.2.0/24"]}}"#;
+        let same = [
+            "w threat.indicators.networks[1]: the same as threat.indicators.networks[0]; the last one counts",
+            "w threat.indicators.urls[1]: the same as threat.indicators.urls[0]; the last one counts",
+        ];
+        check(&policy("", verdict, more), &same);
+        let unused = "w threat.indicators: no route has a verdict made of them";
+        check(&policy("", ROUTE, more), &[&[unused][..], &same].concat());
+        check(
+            &policy("", verdict, ""),
+            &["w apis.a.routes.r.verdict: there are no indicators: nothing is ever malicious"],
+        );
+    }
+
+    #[test]
+    fn what_is_no_policy_is_no_reason_to_fail() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "{}",
+            r#"{"apis": {"a": 1, "b": {"keys": {}, "routes": []}}}"#,
+        ] {
+            assert_eq!(crate::Policy::advise(text.as_bytes()), [], "{text}");
+        }
+        let nothing =
+            crate::Policy::advise(br#"{"apis": {"a": {"routes": {"r": {"auth": "none"}}}}}"#);
+        let lines: Vec<_> = nothing.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            ["apis.a.routes.r: open to everybody, spends the unauthenticated bucket"]
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! `portcullis`: Portcullis on the command line.
+
+mod arguments;
+mod check;
+mod document;
+mod places;
+mod report;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use arguments::{Check, Command, USAGE};
+
+fn main() -> ExitCode {
+    match Command::parse(std::env::args_os().skip(1)) {
+        Ok(Command::Help) => written(USAGE, ExitCode::SUCCESS),
+        Ok(Command::Check(arguments)) => check(&arguments),
+        Err(misuse) => {
+            eprint!("portcullis: {misuse}\n\n{USAGE}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn check(arguments: &Check) -> ExitCode {
+    let checked: Vec<_> = arguments
+        .policies
+        .iter()
+        .map(|file| check::check(file))
+        .collect();
+    let text = if arguments.json {
+        report::json(&checked)
+    } else {
+        report::text(&checked)
+    };
+    let fails = |checked: &check::Checked| {
+        checked.has_errors() || (arguments.strict && checked.has_warnings())
+    };
+    let code = if checked.iter().any(fails) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    };
+    written(&text, code)
+}
+
+/// Writes to standard output. Who reads it may have left; the exit status still tells.
+fn written(text: &str, code: ExitCode) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => code,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
+        Err(error) => {
+            eprintln!("portcullis: standard output: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
