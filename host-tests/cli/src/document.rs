@@ -51,7 +51,8 @@ impl Syntax {
 ///
 /// JSON is handed on as it is, so that the filter's own reader sees what is written, a key that stands
 /// there twice included. YAML is read strictly: only `true` and `false` are booleans, keys are unique,
-/// and `<<` is a key like any other, as it is for Envoy.
+/// `<<` is a key like any other, as it is for Envoy, and what one reader takes for 8 and another for 10
+/// (`010`) is no number.
 ///
 /// # Errors
 ///
@@ -61,8 +62,12 @@ pub(crate) fn to_json(text: &str, syntax: Syntax) -> Result<Vec<u8>, (String, Op
         return Ok(text.as_bytes().to_vec());
     }
     let options = serde_saphyr::options! {
+        // A file of one's own may be as large as it likes.
+        budget: None,
+        leading_zero_numbers_as_strings: true,
         merge_keys: serde_saphyr::MergeKeyPolicy::AsOrdinary,
         strict_booleans: true,
+        underscored_numbers_as_strings: true,
         with_snippet: false
     };
     let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
@@ -114,11 +119,12 @@ mod tests {
 
     #[test]
     fn yaml_is_read_strictly() {
-        let yaml = "a: yes\nb: on\nc: true\nd: [1, ~]\ne: &x {f: 1}\ng: *x\nh: {<<: *x}\n";
+        let yaml =
+            "a: yes\nb: on\nc: true\nd: [1, ~, 010, 1_0]\ne: &x {f: 1}\ng: *x\nh: {<<: *x}\n";
         let json = String::from_utf8(to_json(yaml, Syntax::Yaml).unwrap()).unwrap();
         assert_eq!(
             json,
-            r#"{"a":"yes","b":"on","c":true,"d":[1,null],"e":{"f":1},"g":{"f":1},"h":{"<<":{"f":1}}}"#
+            r#"{"a":"yes","b":"on","c":true,"d":[1,null,"010","1_0"],"e":{"f":1},"g":{"f":1},"h":{"<<":{"f":1}}}"#
         );
     }
 

@@ -71,6 +71,9 @@ pub(crate) fn advise(document: &Node) -> Vec<Advice> {
     }
     advise_keys(&root, &apis, &mut said);
     advise_denied(&root, &mut said);
+    if let Some(rule) = root.at("unauthenticated") {
+        advise_bucket(&rule, &mut said);
+    }
     advise_indicators(&root, &apis, &mut said);
     said.0.sort();
     said.0
@@ -210,6 +213,7 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
     advise_scopes(&routes, &keys, &needed, said);
     let tiers = api.at("tiers").map(|all| all.each()).unwrap_or_default();
     for (name, tier) in tiers {
+        advise_bucket(&tier, said);
         if !keys.iter().any(|key| key.at.says("tier", name)) {
             said.warn(&tier.path, "no key has this tier".into());
         }
@@ -249,6 +253,26 @@ fn advise_scopes(
             );
             said.warn(&join(&route.path, "scope"), message);
         }
+    }
+}
+
+/// Bursts so large that hardly anybody meets the rate behind them
+fn advise_bucket(rule: &At<'_>, said: &mut Said) {
+    const DAY: u64 = 86_400_000_000_000;
+    let errors = &mut Errors::default();
+    let bucket = rule
+        .map(errors)
+        .and_then(|mut map| quantity::read_bucket(&mut map, errors));
+    let Some(bucket) = bucket.flatten() else {
+        return;
+    };
+    let windows = bucket.burst().checked_div(bucket.count());
+    if bucket.tolerance() > DAY
+        && let Some(windows @ 10..) = windows
+    {
+        let message =
+            format!("hardly binds: {windows} times the rate's count pass before the rate does");
+        said.warn(&join(&rule.path, "burst"), message);
     }
 }
 
@@ -308,18 +332,22 @@ fn advise_keys(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
 /// Networks that lie in others
 fn advise_denied(root: &At<'_>, said: &mut Said) {
     let denied = root.at("clients").and_then(|clients| clients.at("deny"));
-    let denied: Vec<(IpNet, At<'_>)> = denied
+    let mut denied: Vec<(IpNet, At<'_>)> = denied
         .map(|deny| deny.items())
         .unwrap_or_default()
         .into_iter()
         .filter_map(|at| Some((at.text()?.parse().ok()?, at)))
         .collect();
-    for (index, (network, at)) in denied.iter().enumerate() {
-        let around = denied.iter().enumerate().find(|(other, (outer, _))| {
-            outer.contains(network) && (outer != network || *other < index)
-        });
-        if let Some((_, (outer, other))) = around {
-            said.warn(&at.path, format!("lies in {outer} of {}", other.path));
+    // Networks nest or are apart: in order, all that lie in one follow it at once.
+    denied.sort_by_key(|(network, _)| *network);
+    let mut around: Option<&(IpNet, At<'_>)> = None;
+    for inner in &denied {
+        match around {
+            Some((network, other)) if network.contains(&inner.0) => {
+                let message = format!("lies in {network} of {}", other.path);
+                said.warn(&inner.1.path, message);
+            }
+            _ => around = Some(inner),
         }
     }
 }
