@@ -15,6 +15,7 @@ use ipnet::IpNet;
 
 use super::quantity;
 use super::route::{DEFAULT_MAX_BODY, LARGEST_MAX_BODY};
+use crate::bucket::Bucket;
 use crate::name::Name;
 use crate::node::Node;
 use crate::reader::{At, Errors, join};
@@ -256,7 +257,8 @@ fn advise_scopes(
     }
 }
 
-/// Bursts so large that hardly anybody meets the rate behind them
+/// Bursts so large that hardly anybody meets the rate behind them, and queues in which hardly anybody
+/// waits
 fn advise_bucket(rule: &At<'_>, said: &mut Said) {
     const DAY: u64 = 86_400_000_000_000;
     let errors = &mut Errors::default();
@@ -273,6 +275,16 @@ fn advise_bucket(rule: &At<'_>, said: &mut Said) {
         let message =
             format!("hardly binds: {windows} times the rate's count pass before the rate does");
         said.warn(&join(&rule.path, "burst"), message);
+    }
+    if let Some(at) = rule.at("queue").and_then(|queue| queue.at("max_wait"))
+        && let Some(wait) = quantity::read_span(&at, 1..=Bucket::MAX_WAIT, errors)
+        && wait < bucket.emission()
+    {
+        let seconds = bucket.emission().div_ceil(1_000_000_000);
+        let message = format!(
+            "hardly anybody waits: the rate lets one pass in {seconds} s, and nobody is held so long"
+        );
+        said.warn(&at.path, message);
     }
 }
 
@@ -540,6 +552,17 @@ mod tests {
                 "w apis.a.routes.r.fields.f.max_length: can't bind: the whole body has at most 1024 bytes",
             ],
         );
+        let queue = |wait: &str| {
+            let rate = format!(r#""12/h", "queue": {{"max_wait": "{wait}"}}"#);
+            policy("", ROUTE, "").replace(r#""10/min""#, &rate)
+        };
+        check(
+            &queue("10s"),
+            &[
+                "w apis.a.tiers.t.queue.max_wait: hardly anybody waits: the rate lets one pass in 300 s, and nobody is held so long",
+            ],
+        );
+        check(&queue("10s").replace("12/h", "12/min"), &[]);
         let more = r#", "clients": {"deny": ["10.1.0.0/16", "10.0.0.0/8", "2001:db8::/32", "10.0.0.0/8"]}"#;
         check(
             &policy("", ROUTE, more),

@@ -64,7 +64,11 @@ pub(super) fn read_queue(
 }
 
 /// Reads a span of time such as `2s` or `500ms`, in nanoseconds
-fn read_span(at: &At<'_>, range: RangeInclusive<u64>, errors: &mut Errors) -> Option<u64> {
+pub(super) fn read_span(
+    at: &At<'_>,
+    range: RangeInclusive<u64>,
+    errors: &mut Errors,
+) -> Option<u64> {
     let text = at.string(errors)?;
     let parsed = text
         .find(|c: char| !c.is_ascii_digit())
