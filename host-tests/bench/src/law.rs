@@ -25,17 +25,36 @@ use crate::policy::{self, HOST};
 use crate::scratch::Scratch;
 
 const WORKERS: u32 = 2;
-const CONNECTIONS: u32 = 16;
 const BURST: u64 = 50;
 /// 1,000 a minute.
 const EMISSION: Duration = Duration::from_millis(60);
 const RATE: &str = "1000/min";
 /// Twice the rate.
-const PACE: Duration = Duration::from_millis(30);
+const PLAIN: Load = Load {
+    connections: 16,
+    pace: Duration::from_millis(30),
+};
+/// Sixty times the rate. 33 requests wait at the same time at the most.
+const QUEUED: Load = Load {
+    connections: 96,
+    pace: Duration::from_millis(1),
+};
+/// How long requests wait where they do.
+const MAX_WAIT: &str = "2s";
+/// Most milliseconds that half of the releases may be late.
+const LATENESS: Duration = Duration::from_millis(10);
 /// Accounts begin half spent when Envoy starts: they are full after half of burst x emission.
 const FILLED: Duration = Duration::from_millis(1500);
 /// Of what the law allows, so much has to pass.
 const LEAST_PERCENT: u64 = 98;
+
+/// How many requests there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Load {
+    connections: u32,
+    /// From one request to the next.
+    pace: Duration,
+}
 
 /// How requests are spread over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +74,14 @@ impl Shape {
     }
 
     /// When the n-th request is to be sent.
-    fn due(self, number: u32) -> Duration {
+    fn due(self, number: u32, load: Load) -> Duration {
         let slot = match self {
             Self::Even => number,
             Self::Salvo => {
-                number.saturating_sub(number.checked_rem(CONNECTIONS).unwrap_or_default())
+                number.saturating_sub(number.checked_rem(load.connections).unwrap_or_default())
             }
         };
-        PACE.saturating_mul(slot)
+        load.pace.saturating_mul(slot)
     }
 }
 
@@ -85,6 +104,8 @@ struct Outcome {
     /// In the interval where it was closest: how many more might have passed.
     margin: i64,
     latency: [Duration; 2],
+    /// How late requests that waited were let go: the median, and the most.
+    lateness: [Duration; 2],
 }
 
 /// Runs the benchmark and prints what came of each run.
@@ -96,14 +117,15 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
     let module = module::gate(workspace)?;
     let found = envoy::obtain(workspace)?;
     let scratch = Scratch::new(workspace, "law")?;
-    let bootstrap = bootstrap::of(&[bootstrap::gate("law", &module, &document(law.runs))]);
+    let bootstrap = bootstrap::of(&[bootstrap::gate("law", &module, &document(law))]);
     // Nothing is pressed here: latency is what matters, and real-time priority would hide it.
     let placement = Placement::ordinary();
+    let load = if law.queue { QUEUED } else { PLAIN };
     let envoy = Envoy::start(&found.path, &bootstrap, WORKERS, placement, scratch.path())?;
     thread::sleep(FILLED);
     eprintln!(
-        "Envoy {}, {WORKERS} workers, {} runs of {} s at the same time, {CONNECTIONS} connections each, {RATE} with burst {BURST}",
-        found.version, law.runs, law.seconds
+        "Envoy {}, {WORKERS} workers, {} runs of {} s at the same time, {} connections each, {RATE} with burst {BURST}",
+        found.version, law.runs, law.seconds, load.connections
     );
     let address = envoy.address("law")?;
     let start = Start::now();
@@ -115,7 +137,7 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
                 Shape::Salvo
             };
             let seconds = law.seconds;
-            thread::spawn(move || (shape, send(address, run, shape, start, seconds)))
+            thread::spawn(move || (shape, send(address, run, (shape, load), start, seconds)))
         })
         .collect();
     let mut outcomes = Vec::new();
@@ -127,12 +149,13 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
     }
     let balance = balance(&envoy)?;
     report(law, &outcomes, &balance);
-    let broken = outcomes
-        .iter()
-        .any(|outcome| !outcome.keeps_law() || !outcome.is_generous());
+    let broken = outcomes.iter().any(|outcome| {
+        let late = law.queue && outcome.lateness.first() > Some(&LATENESS);
+        !outcome.keeps_law() || !outcome.is_generous() || late
+    });
     if broken {
         return Err(Failure::new(
-            "a run passed more than the law allows, or less than 98 % of it",
+            "a run passed more than the law allows, or less than 98 % of it, or let go too late",
             "see the table; run it on an idle machine before you doubt the code",
         ));
     }
@@ -140,13 +163,16 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
 }
 
 /// A policy with one key a run.
-fn document(runs: u32) -> Value {
+fn document(law: Law) -> Value {
     let mut document = policy::policy(
         crate::variant::Variant::Full,
-        crate::options::Population::Principals(runs),
+        crate::options::Population::Principals(law.runs),
     );
     if let Some(tier) = document.pointer_mut("/apis/cybervault/tiers/enterprise") {
         *tier = json!({ "rate": RATE, "burst": BURST });
+        if law.queue {
+            tier["queue"] = json!({ "max_wait": MAX_WAIT });
+        }
     }
     document
 }
@@ -155,7 +181,7 @@ fn document(runs: u32) -> Value {
 fn send(
     address: SocketAddr,
     run: u32,
-    shape: Shape,
+    (shape, load): (Shape, Load),
     start: Start,
     seconds: u32,
 ) -> Result<Vec<Exchange>> {
@@ -167,15 +193,15 @@ fn send(
     };
     let key = policy::key(policy::GOOD, run.saturating_add(1));
     let end = Duration::from_secs(seconds.into());
-    let connections: Vec<_> = (0..CONNECTIONS)
+    let connections: Vec<_> = (0..load.connections)
         .map(|first| {
             let key = key.clone();
             thread::spawn(move || -> std::io::Result<Vec<Exchange>> {
                 let mut connection = Connection::open(address)?;
                 let mut exchanges = Vec::new();
-                let numbers = (first..).step_by(usize::try_from(CONNECTIONS).unwrap_or(1));
+                let numbers = (first..).step_by(usize::try_from(load.connections).unwrap_or(1));
                 for number in numbers {
-                    let due = shape.due(number);
+                    let due = shape.due(number, load);
                     thread::sleep(due.saturating_sub(start.elapsed()));
                     let sent = start.elapsed();
                     if due >= end || sent >= end {
@@ -250,7 +276,31 @@ fn judge(shape: Shape, exchanges: &[Exchange]) -> Outcome {
         bound: allowed(last.saturating_sub(first)),
         margin: margin(&passes),
         latency,
+        lateness: lateness(&passes),
     }
+}
+
+/// How late requests that waited were let go, against the emission interval from one to the next: the
+/// one that was least late is taken to be on time.
+fn lateness(passes: &[Exchange]) -> [Duration; 2] {
+    const WAITED: Duration = Duration::from_millis(100);
+    let mut answers: Vec<Duration> = passes
+        .iter()
+        .filter(|pass| pass.answered.saturating_sub(pass.sent) > WAITED)
+        .map(|pass| pass.answered)
+        .collect();
+    answers.sort_unstable();
+    let turns = (0..).map(|turn: u32| EMISSION.saturating_mul(turn));
+    let mut late: Vec<Duration> = answers
+        .iter()
+        .zip(turns)
+        .map(|(answer, turn)| answer.saturating_sub(turn))
+        .collect();
+    late.sort_unstable();
+    let first = late.first().copied().unwrap_or_default();
+    let middle = late.len().checked_div(2).unwrap_or_default();
+    [late.get(middle), late.last()]
+        .map(|found| found.copied().unwrap_or_default().saturating_sub(first))
 }
 
 /// The least that is left of what is allowed, over every interval that begins with the sending of a
@@ -315,6 +365,7 @@ fn report(law: Law, outcomes: &[Outcome], balance: &[u64]) {
                     "bound": outcome.bound,
                     "least_margin": outcome.margin,
                     "latency_ms": [median, most],
+                    "lateness_ms": outcome.lateness.map(milliseconds),
                     "kept": outcome.keeps_law(),
                     "generous": outcome.is_generous(),
                 })
@@ -345,6 +396,12 @@ fn report(law: Law, outcomes: &[Outcome], balance: &[u64]) {
                 (false, _) => "BROKEN",
             }
         );
+    }
+    if law.queue {
+        for outcome in outcomes {
+            let [median, most] = outcome.lateness.map(milliseconds);
+            println!("let go {median:.2} ms late (median), {most:.2} ms (most)");
+        }
     }
     println!("connections by worker: {balance:?}");
 }
@@ -400,9 +457,9 @@ mod tests {
 
     #[test]
     fn salvoes_are_as_many_at_the_same_instants() {
-        assert_eq!(Shape::Even.due(33), Duration::from_millis(990));
-        assert_eq!(Shape::Salvo.due(15), Duration::ZERO);
-        assert_eq!(Shape::Salvo.due(16), Duration::from_millis(480));
-        assert_eq!(Shape::Salvo.due(31), Duration::from_millis(480));
+        assert_eq!(Shape::Even.due(33, PLAIN), Duration::from_millis(990));
+        assert_eq!(Shape::Salvo.due(15, PLAIN), Duration::ZERO);
+        assert_eq!(Shape::Salvo.due(16, PLAIN), Duration::from_millis(480));
+        assert_eq!(Shape::Salvo.due(31, PLAIN), Duration::from_millis(480));
     }
 }

@@ -20,6 +20,7 @@ cargo xtask bench --envoy | --law | --fuel | --footprint  [--json]
   --law         passes of a bucket at twice its rate, over all workers, against burst + rate x time
     --runs N           each with a key of its own, all at the same time (10)
     --seconds N        (60)
+    --queue            1,000 requests a second and run, which wait for two seconds at the most (1 run)
   --fuel        wasmtime fuel of a decision: a number that no machine changes
     --write            takes what was measured as the new budget
   --footprint   the module's size, its build when nothing changed, start-up CPU, memory a worker
@@ -62,6 +63,8 @@ pub(crate) struct Law {
     pub(crate) json: bool,
     pub(crate) runs: u32,
     pub(crate) seconds: u32,
+    /// Whether what comes too early waits.
+    pub(crate) queue: bool,
 }
 
 impl Population {
@@ -94,11 +97,15 @@ impl Task {
                 variants: variants(given.value("--only")?)?,
                 also: also(&mut given)?,
             }),
-            [false, true, false, false] => Self::Law(Law {
-                json,
-                runs: given.number("--runs", 10)?,
-                seconds: given.number("--seconds", 60)?,
-            }),
+            [false, true, false, false] => {
+                let queue = given.flag("--queue");
+                Self::Law(Law {
+                    json,
+                    runs: given.number("--runs", if queue { 1 } else { 10 })?,
+                    seconds: given.number("--seconds", 60)?,
+                    queue,
+                })
+            }
             [false, false, true, false] => Self::Fuel {
                 json,
                 write: given.flag("--write"),
@@ -225,7 +232,8 @@ mod tests {
             Ok(Task::Law(Law {
                 json: true,
                 runs: 10,
-                seconds: 60
+                seconds: 60,
+                queue: false
             }))
         );
     }
