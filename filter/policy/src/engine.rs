@@ -4,11 +4,13 @@ mod draft;
 mod examine;
 
 use alloc::rc::Rc;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use self::draft::Draft;
 use self::examine::{Finding, examine};
 use crate::account::AccountStore;
+use crate::bucket::Refused;
 use crate::client::{ClientCharge, Clients};
 use crate::credential;
 use crate::forward::Edits;
@@ -373,14 +375,77 @@ impl Engine {
         moment: Moment,
         store: &mut dyn AccountStore,
     ) -> Outcome {
-        let Some(bucket) = &key.tier.bucket else {
-            return draft.finish(None);
+        let windows = match &draft.route {
+            Some(route) if !draft.is_refusal() && !route.windows.is_empty() => Rc::clone(route),
+            _ => return self.settle_tier(draft, key, cells, moment, store),
         };
-        // A burst may wait; what is refused anyway does not.
-        let bucket = if draft.is_refusal() || self.queue.is_full() {
-            bucket.without_queue()
-        } else {
+        // All of them or none: what was spent before one refuses is taken back.
+        let now = moment.monotonic;
+        let mut spent = Vec::new();
+        let mut tightest = None;
+        let mut refused = None;
+        for window in &windows.windows {
+            match window.charge(key.account, draft.policy.max_accounts, now, store) {
+                Ok((
+                    Charged {
+                        standing, result, ..
+                    },
+                    passed,
+                )) => {
+                    tightest = standing.tighter(tightest);
+                    if let Err(Refused { retry_after }) = result {
+                        refused = Some(Ok((window, retry_after, standing)));
+                        break;
+                    }
+                    spent.push((window, passed));
+                }
+                Err(error) => {
+                    refused = Some(Err(error));
+                    break;
+                }
+            }
+        }
+        let mut draft = draft;
+        draft.tightest = tightest;
+        let outcome = match refused {
+            None => self.settle_tier(draft, key, cells, moment, store),
+            Some(Err(error)) => draft.store_error(error),
+            Some(Ok((window, retry_after, standing))) => {
+                draft.refuse(Reason::RateLimited, &window.rule, retry_after);
+                let unit = draft.dialect.reset_unit();
+                draft.finish(Some(RateHeaders::new(standing, moment.wall, unit)))
+            }
+        };
+        if outcome.record.reason.status() >= 400 {
+            for (window, passed) in spent {
+                window.take_back(passed, now, store);
+            }
+        }
+        outcome
+    }
+
+    /// Charges the tier's bucket
+    fn settle_tier(
+        &mut self,
+        draft: Draft,
+        key: &Rc<Key>,
+        cells: u64,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Outcome {
+        let Some(bucket) = &key.tier.bucket else {
+            let unit = draft.dialect.reset_unit();
+            let rate = draft
+                .tightest
+                .map(|standing| RateHeaders::new(standing, moment.wall, unit));
+            return draft.finish(rate);
+        };
+        // A burst may wait; what is refused anyway does not, nor what an exact window has let pass now.
+        let waits = !draft.is_refusal() && draft.tightest.is_none() && !self.queue.is_full();
+        let bucket = if waits {
             *bucket
+        } else {
+            bucket.without_queue()
         };
         let charge = draft.charge(key, &bucket, cells);
         let now = moment.monotonic;

@@ -81,6 +81,7 @@ mod route;
 mod target;
 mod template;
 mod verdict;
+mod window;
 
 pub use account::{AccountStore, Change, MapStore, StoreError};
 pub use bucket::{Bucket, Refused};

@@ -442,9 +442,15 @@ fn slice(bucket: &Bucket, tat: u64, now: u64, cells: u64, wanted: u64) -> Slice 
 }
 
 fn slot_account(account: AccountKey, overflow: bool) -> AccountKey {
-    if !overflow {
-        return account;
+    if overflow {
+        overflow_account(account)
+    } else {
+        account
     }
+}
+
+/// The slot that an account shares that has none of its own
+pub(crate) fn overflow_account(account: AccountKey) -> AccountKey {
     let slot = account
         .low_bits()
         .checked_rem(OVERFLOW_SLOTS)
@@ -457,7 +463,10 @@ fn slot(account: AccountKey, overflow: bool) -> [u8; 16] {
 }
 
 /// Counts one more account; false when there are as many as there may be
-fn count_account(max_accounts: u64, store: &mut dyn AccountStore) -> Result<bool, StoreError> {
+pub(crate) fn count_account(
+    max_accounts: u64,
+    store: &mut dyn AccountStore,
+) -> Result<bool, StoreError> {
     let mut counted = false;
     store.update(DIRECTORY, &mut |record, fresh| {
         let count = match record {

@@ -13,6 +13,16 @@ pub(crate) struct Standing {
     pub(crate) full_in: u64,
 }
 
+impl Standing {
+    /// The one of two limits that lets fewer requests pass now
+    pub(crate) fn tighter(self, other: Option<Self>) -> Option<Self> {
+        Some(match other {
+            Some(other) if other.remaining <= self.remaining => other,
+            _ => self,
+        })
+    }
+}
+
 /// The three rate headers of a response, ready to be written
 ///
 /// `X-RateLimit-Limit` (count per window), `-Remaining` (requests that can pass now without

@@ -125,6 +125,8 @@ pub enum RuleKind {
     Upgrade,
     /// A route's inline verdict: `apis.*.routes.*.verdict`
     Verdict,
+    /// An exact limit of an API: `apis.*.limits.*`
+    Window,
 }
 
 impl RuleKind {
@@ -145,5 +147,6 @@ impl RuleKind {
         Self::Unmatched,
         Self::Upgrade,
         Self::Verdict,
+        Self::Window,
     ];
 }

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use crate::name::Name;
 use crate::node::Node;
 use crate::record::Rule;
+use crate::window::Window;
 
 /// A route of an API
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Route {
     pub(crate) scope_rule: Rc<Rule>,
     /// Whether a request spends the rate of its principal's tier
     pub(crate) spends_tier: bool,
+    /// Exact limits that a request spends besides
+    pub(crate) windows: Vec<Rc<Window>>,
     /// Values of `Upgrade` that are let through, in lower case
     pub(crate) upgrades: Vec<String>,
     pub(crate) upgrade_rule: Rc<Rule>,

@@ -97,6 +97,7 @@ fn kind(path: &str) -> Option<RuleKind> {
         ["apis", _, "keys"] => RuleKind::Credential,
         ["apis", _, key] if key.starts_with("keys[") => RuleKind::Key,
         ["apis", _, "preflight"] => RuleKind::Preflight,
+        ["apis", _, "limits", _] => RuleKind::Window,
         ["apis", _, "tiers", _, "rate"] => RuleKind::Tier,
         ["apis", _, "unmatched"] => RuleKind::Unmatched,
         ["apis", _, "routes", _] => RuleKind::Route,

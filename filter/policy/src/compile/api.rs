@@ -18,6 +18,7 @@ use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
 use crate::reply::Dialect;
 use crate::template::{Router, Template};
+use crate::window::Window;
 
 /// What an API needs to know of the rest of the policy
 pub(super) struct Context<'a> {
@@ -86,9 +87,10 @@ pub(super) fn read(
     let mut scopes = Scopes::default();
     let api_name = api_name?;
     let keys = read_keys(&mut map, &api_name, &tiers, &mut scopes, context, errors);
+    let windows = read_limits(&mut map, errors);
     let router = read_routes(
         &mut map,
-        &api_name,
+        (&api_name, &windows),
         &tiers,
         &mut scopes,
         context.pause,
@@ -290,9 +292,43 @@ fn instant(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
     instant
 }
 
+/// Reads `limits`: exact windows, which routes spend by their names
+fn read_limits(map: &mut Map<'_>, errors: &mut Errors) -> Vec<Rc<Window>> {
+    let entries = map.take("limits").and_then(|limits| limits.map(errors));
+    let mut windows = Vec::new();
+    for (key, at) in entries.into_iter().flat_map(Map::entries) {
+        if ["tier", "unauthenticated"].contains(&key) {
+            errors.push(
+                &at.path,
+                "is the name of another limit: choose one of your own",
+            );
+        }
+        let limit_name = key_name(key, &at, errors);
+        let Some(mut map) = at.map(errors) else {
+            continue;
+        };
+        let window = map.require("window", errors);
+        let window = window.and_then(|at| quantity::read_window(&at, errors));
+        if let Some(per) = map.take("per") {
+            per.word(&[("principal", ())], errors);
+        }
+        map.finish(errors);
+        if let (Some(name), Some((count, span))) = (limit_name, window) {
+            let rule = Rule::new(RuleKind::Window, &at.path);
+            windows.push(Rc::new(Window {
+                name,
+                count,
+                span,
+                rule,
+            }));
+        }
+    }
+    windows
+}
+
 fn read_routes(
     map: &mut Map<'_>,
-    api: &Name,
+    api: (&Name, &[Rc<Window>]),
     tiers: &BTreeMap<Name, Rc<Tier>>,
     scopes: &mut Scopes,
     pause: Pause,

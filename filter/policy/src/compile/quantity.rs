@@ -6,6 +6,7 @@ use core::ops::RangeInclusive;
 
 use crate::bucket::Bucket;
 use crate::reader::{At, Errors, Map};
+use crate::window::Window;
 
 /// Reads `rate` and `burst` of a map; `Some(None)` is unlimited
 pub(super) fn read_bucket(map: &mut Map<'_>, errors: &mut Errors) -> Option<Option<Bucket>> {
@@ -92,6 +93,27 @@ pub(super) fn read_span(
         );
     }
     parsed
+}
+
+/// Reads `5 in 60s`: a count, and a span in nanoseconds
+pub(super) fn read_window(at: &At<'_>, errors: &mut Errors) -> Option<(u64, u64)> {
+    let text = at.string(errors)?;
+    let parsed = text.split_once(" in ").and_then(|(count, span)| {
+        let (_, span) = parse_rate(&format!("1/{span}")).ok()?;
+        Some((number(count)?, span))
+    });
+    let good = parsed.filter(|(count, _)| (1..=Window::MAX_COUNT).contains(count));
+    if good.is_none() {
+        let most = Window::MAX_COUNT;
+        errors.push(
+            &at.path,
+            format!(
+                "`{}` is not a window: write `5 in 60s`, with {most} at the most",
+                text.escape_debug()
+            ),
+        );
+    }
+    good
 }
 
 /// Parses `1000/min` or `5/60s`: a count, and a window in nanoseconds

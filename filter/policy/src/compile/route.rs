@@ -1,6 +1,7 @@
 //! Reading one of an API's `routes`.
 
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -14,6 +15,7 @@ use crate::record::{Rule, RuleKind};
 use crate::route::{
     Access, BodyRule, Class, Classes, Field, FieldKind, OnUnknown, Route, VerdictRule,
 };
+use crate::window::Window;
 
 pub(super) const DEFAULT_MAX_BODY: u64 = 64 * 1024;
 pub(super) const LARGEST_MAX_BODY: u64 = 1024 * 1024;
@@ -22,7 +24,7 @@ pub(super) const LARGEST_MAX_BODY: u64 = 1024 * 1024;
 pub(super) fn read<'n>(
     key: &str,
     at: &At<'n>,
-    api: &Name,
+    (api, windows): (&Name, &[Rc<Window>]),
     scopes: &mut Scopes,
     pause: Pause,
     errors: &mut Errors,
@@ -33,7 +35,7 @@ pub(super) fn read<'n>(
         .require("match", errors)
         .and_then(|at| at.strings(errors));
     let (bits, scope_names) = read_scopes(&mut map, scopes, errors);
-    let (access, spends_tier) = read_access(&mut map, errors);
+    let (access, spends_tier, windows) = read_access(&mut map, windows, errors);
     let upgrades = map
         .take("upgrade")
         .and_then(|at| at.strings(errors))
@@ -65,6 +67,7 @@ pub(super) fn read<'n>(
         scope_names,
         scope_rule: Rule::new(RuleKind::Scope, &format!("{}.scope", at.path)),
         spends_tier,
+        windows,
         upgrades,
         upgrade_rule: Rule::new(RuleKind::Upgrade, &format!("{}.upgrade", at.path)),
         body,
@@ -91,29 +94,37 @@ fn read_scopes(map: &mut Map<'_>, scopes: &mut Scopes, errors: &mut Errors) -> (
 enum Limit {
     Tier,
     Unauthenticated,
+    /// One of the API's
+    Window(usize),
 }
 
 /// Reads `auth` and `limits`; a door is opened only by words that say so
-fn read_access(map: &mut Map<'_>, errors: &mut Errors) -> (Access, bool) {
+fn read_access(
+    map: &mut Map<'_>,
+    windows: &[Rc<Window>],
+    errors: &mut Errors,
+) -> (Access, bool, Vec<Rc<Window>>) {
     let path = map.path.clone();
     let auth = map
         .take("auth")
         .and_then(|auth| auth.word(&[("key", true), ("none", false)], errors));
     let limits = map.take("limits").and_then(|at| {
-        let words = &[
+        let mut words = alloc::vec![
             ("tier", Limit::Tier),
             ("unauthenticated", Limit::Unauthenticated),
         ];
+        let numbered = windows.iter().enumerate();
+        words.extend(numbered.map(|(n, window)| (window.name.as_str(), Limit::Window(n))));
         let list = at.list(errors)?;
         let limits: Vec<_> = list
             .iter()
-            .filter_map(|at| at.word(words, errors))
+            .filter_map(|at| at.word(&words, errors))
             .collect();
         Some((limits, at))
     });
     if auth.unwrap_or(true) {
         let Some((limits, at)) = limits else {
-            return (Access::Key, true);
+            return (Access::Key, true, Vec::new());
         };
         if limits.contains(&Limit::Unauthenticated) {
             errors.push(
@@ -121,19 +132,23 @@ fn read_access(map: &mut Map<'_>, errors: &mut Errors) -> (Access, bool) {
                 "a route that needs a key spends its tier: write [tier] or []",
             );
         }
-        return (Access::Key, limits.contains(&Limit::Tier));
+        let spent = limits.iter().filter_map(|limit| match limit {
+            Limit::Window(n) => windows.get(*n).map(Rc::clone),
+            Limit::Tier | Limit::Unauthenticated => None,
+        });
+        return (Access::Key, limits.contains(&Limit::Tier), spent.collect());
     }
     let Some((limits, at)) = limits else {
         errors.push(
             &path,
             "a public route must say what it spends: limits: [unauthenticated], or [] for nothing",
         );
-        return (Access::Public { charged: true }, false);
+        return (Access::Public { charged: true }, false, Vec::new());
     };
-    if limits.contains(&Limit::Tier) {
+    if limits.iter().any(|limit| *limit != Limit::Unauthenticated) {
         errors.push(
             &at.path,
-            "a public route has no tier: write [unauthenticated] or []",
+            "a public route has no principal: write [unauthenticated] or []",
         );
     }
     (
@@ -141,6 +156,7 @@ fn read_access(map: &mut Map<'_>, errors: &mut Errors) -> (Access, bool) {
             charged: !limits.is_empty(),
         },
         false,
+        Vec::new(),
     )
 }
 
@@ -332,7 +348,7 @@ fn read_verdict(at: &At<'_>, classes: &[&Class], errors: &mut Errors) -> Option<
             .iter()
             .find(|class| matches!(at.node, Node::String(name) if **name == *class.name));
         match class {
-            Some(class) => when.push(alloc::rc::Rc::clone(&class.name)),
+            Some(class) => when.push(Rc::clone(&class.name)),
             None => {
                 let known: Vec<_> = classes.iter().map(|class| class.name.to_string()).collect();
                 errors.push(

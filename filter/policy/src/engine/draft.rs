@@ -14,7 +14,7 @@ use crate::limiter::{Charge, Charged, Reservation};
 use crate::node::Node;
 use crate::policy::{Api, Policy};
 use crate::queue::Hold;
-use crate::rate::RateHeaders;
+use crate::rate::{RateHeaders, Standing};
 use crate::reason::Reason;
 use crate::record::{Record, Rule};
 use crate::reply::{Dialect, Particulars, Reply};
@@ -41,6 +41,8 @@ pub(super) struct Draft {
     pub(super) particulars: Particulars,
     pub(super) edits: Option<Edits>,
     pub(super) answer: Option<Answer>,
+    /// How the tightest of the exact limits stands that the request spends
+    pub(super) tightest: Option<Standing>,
 }
 
 /// An answer that is no refusal
@@ -75,6 +77,7 @@ impl Draft {
             particulars: Particulars::default(),
             edits: None,
             answer: None,
+            tightest: None,
         }
     }
 
@@ -130,6 +133,12 @@ impl Draft {
                 if let Err(refused) = result {
                     self.refuse(Reason::RateLimited, &key.tier.rule, refused.retry_after);
                 }
+                // Clients are told of the limit that is met first; who is refused, of the one that refused.
+                let standing = match self.tightest {
+                    Some(tightest) if result.is_ok() => standing.tighter(Some(tightest)),
+                    _ => Some(standing),
+                }
+                .unwrap_or(standing);
                 let rate = RateHeaders::new(standing, self.wall, self.dialect.reset_unit());
                 match held {
                     None => self.finish(Some(rate)),

@@ -86,7 +86,6 @@ fn an_unknown_field_is_refused_with_its_path_wherever_it_stands() {
 fn what_is_not_built_yet_is_refused_with_its_path() {
     let shop = "/apis/shop";
     for (place, field, value) in [
-        ("", "mode", json!("observe")),
         ("", "exceptions", json!([])),
         ("", "share", json!({ "replicas": 4 })),
         ("", "record", json!({ "target": "hash" })),
@@ -100,11 +99,6 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
         ("/threat", "licences", json!(["CC0-1.0"])),
         ("/threat", "reveal", json!("category")),
         (shop, "domain_access", json!({ "unknown": "ask" })),
-        (
-            shop,
-            "limits",
-            json!({ "checkout": { "window": "5 in 60s" } }),
-        ),
         (
             "/apis/shop/tiers/metered",
             "quotas",
