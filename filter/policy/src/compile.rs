@@ -232,10 +232,13 @@ fn read_clients(at: &At<'_>, errors: &mut Errors) -> Vec<IpNet> {
 }
 
 fn read_revoked<'n>(at: &At<'n>, errors: &mut Errors) -> BTreeSet<&'n str> {
-    let ids = at.strings(errors).unwrap_or_default();
-    ids.iter()
-        .filter_map(|at| name(at, errors).and_then(|_| at.string(errors)))
-        .collect()
+    let mut revoked = BTreeSet::new();
+    for at in at.strings(errors).unwrap_or_default() {
+        if let (Some(_), Some(id)) = (name(&at, errors), at.string(errors)) {
+            revoked.insert(id);
+        }
+    }
+    revoked
 }
 
 /// 60 a minute, by client
