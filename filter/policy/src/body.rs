@@ -1,24 +1,16 @@
 //! Reading a body against its route's rule.
 
-use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::String;
+use alloc::vec::Vec;
 
+use crate::name::Name;
 use crate::node::Node;
 use crate::reason::Reason;
-use crate::record::Rule;
 use crate::request::{Head, One};
-use crate::route::{BodyRule, Class, Field, FieldKind};
-
-/// What is wrong with a body
-#[derive(Clone, Debug)]
-pub(crate) struct Fault {
-    pub(crate) reason: Reason,
-    pub(crate) rule: Rc<Rule>,
-    /// The field's name, and what is wrong with it
-    pub(crate) field: Option<(String, String)>,
-}
+use crate::route::{BodyRule, Class};
+use crate::schema::{Fault, ONCE};
+use crate::spelling::is_variant;
 
 impl BodyRule {
     /// Checks what the headers say of the body
@@ -53,30 +45,59 @@ impl BodyRule {
     ///
     /// # Errors
     ///
-    /// The first field that is wrong, in the order of their names, or what is wrong with the whole.
-    pub(crate) fn read(&self, bytes: &[u8]) -> Result<(Node, Option<&Class>), Fault> {
+    /// The first of these, and of each the first in the order of the fields' names: what is wrong
+    /// with the whole; a field; the class; another spelling of an inspected field; a value that is
+    /// not for the tier.
+    pub(crate) fn read(&self, bytes: &[u8], tier: &Name) -> Result<(Node, Option<&Class>), Fault> {
         let Ok(body @ Node::Map(_)) = Node::parse_json(bytes) else {
             return Err(self.fault(Reason::BodyMalformed));
         };
         for field in &self.fields {
-            field.check(&body)?;
+            field.check(body.get(&field.name))?;
         }
+        let class = self.class_of(&body)?;
+        self.check_variants(&body)?;
+        for field in &self.fields {
+            field.check_tier(body.get(&field.name), tier)?;
+        }
+        Ok((body, class))
+    }
+
+    fn class_of(&self, body: &Node) -> Result<Option<&Class>, Fault> {
         let Some(classes) = &self.classes else {
-            return Ok((body, None));
+            return Ok(None);
         };
-        let Some(class) = classes.of(&body) else {
-            let names: alloc::vec::Vec<_> =
-                classes.classes.iter().map(|class| &*class.name).collect();
-            return Err(Fault {
-                reason: Reason::FieldInvalid,
+        if let Some(class) = classes.of(body) {
+            return Ok(Some(class));
+        }
+        let names: Vec<_> = classes.classes.iter().map(|class| &*class.name).collect();
+        Err(Fault {
+            reason: Reason::FieldInvalid,
+            rule: Rc::clone(&classes.rule),
+            field: Some((
+                classes.field.clone(),
+                format!("must be one of: {}", names.join(", ")),
+            )),
+        })
+    }
+
+    /// Refuses another spelling of a field that is inspected: some upstreams read it as the field
+    fn check_variants(&self, body: &Node) -> Result<(), Fault> {
+        let Node::Map(entries) = body else {
+            return Ok(());
+        };
+        let is_doubtful = |name: &str| entries.iter().any(|(key, _)| is_variant(key, name));
+        if let Some(field) = self.fields.iter().find(|field| is_doubtful(&field.name)) {
+            return Err(field.ambiguous());
+        }
+        match &self.classes {
+            Some(classes) if is_doubtful(&classes.field) => Err(Fault {
+                reason: Reason::FieldAmbiguous,
                 rule: Rc::clone(&classes.rule),
-                field: Some((
-                    classes.field.clone(),
-                    format!("must be one of: {}", names.join(", ")),
-                )),
-            });
-        };
-        Ok((body, Some(class)))
+                field: Some((classes.field.clone(), ONCE.into())),
+            }),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn fault(&self, reason: Reason) -> Fault {
@@ -84,35 +105,6 @@ impl BodyRule {
             reason,
             rule: Rc::clone(&self.rule),
             field: None,
-        }
-    }
-}
-
-impl Field {
-    fn check(&self, body: &Node) -> Result<(), Fault> {
-        let problem = match (body.get(&self.name), self.kind) {
-            (None, _) if self.required => {
-                return Err(self.fault(Reason::FieldMissing, "is required".into()));
-            }
-            (None, _) | (Some(Node::Map(_)), FieldKind::Object) => return Ok(()),
-            (Some(Node::String(text)), FieldKind::String) => match self.max_length {
-                _ if self.required && text.trim().is_empty() => "must not be empty".to_owned(),
-                Some(max) if text.chars().count() > max => {
-                    format!("must have at most {max} characters")
-                }
-                _ => return Ok(()),
-            },
-            (Some(other), FieldKind::Object) => format!("must be an object, not {}", other.kind()),
-            (Some(other), FieldKind::String) => format!("must be a string, not {}", other.kind()),
-        };
-        Err(self.fault(Reason::FieldInvalid, problem))
-    }
-
-    fn fault(&self, reason: Reason, problem: String) -> Fault {
-        Fault {
-            reason,
-            rule: Rc::clone(&self.rule),
-            field: Some((self.name.clone(), problem)),
         }
     }
 }

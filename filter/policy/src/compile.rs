@@ -5,6 +5,7 @@ pub(crate) mod advice;
 mod api;
 mod quantity;
 mod route;
+mod schema;
 mod threat;
 
 use alloc::boxed::Box;

@@ -302,7 +302,7 @@ impl Engine {
             return draft.finish(None);
         };
         let read = match body {
-            Body::Complete(bytes) => rule.read(bytes),
+            Body::Complete(bytes) => rule.read(bytes, &key.tier.name),
             Body::TooLarge => Err(rule.fault(Reason::BodyTooLarge)),
         };
         let (body, class) = match read {

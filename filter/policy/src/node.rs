@@ -12,6 +12,8 @@ use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
 
+use crate::spelling::folded;
+
 /// A value of a document
 ///
 /// INVARIANT: no map holds two keys that are equal when case is folded, and no string holds
@@ -116,7 +118,7 @@ impl Keys {
     ///
     /// The message, when the map has the key already, in whatever case.
     pub(crate) fn insert(&mut self, key: &str) -> Result<(), String> {
-        if self.0.insert(key.to_lowercase()) {
+        if self.0.insert(folded(key)) {
             return Ok(());
         }
         Err(format!(
@@ -239,6 +241,7 @@ mod tests {
         check(r#"{"t\u0061rget":"a","target":"b"}"#, Err("appears twice"));
         check(r#"{"a":{"x":1,"X":1}}"#, Err("appears twice"));
         check(r#"{"É":1,"é":1}"#, Err("appears twice"));
+        check(r#"{"ſcope":1,"scope":1}"#, Err("appears twice"));
         check(r#"{"a":"\u0000"}"#, Err("NUL"));
         check(r#"{"\u0000":1}"#, Err("NUL"));
         check("{} {}", Err("trailing"));

@@ -63,6 +63,23 @@ impl<'n> At<'n> {
         value
     }
 
+    /// A whole number that may be negative
+    pub(crate) fn signed(
+        &self,
+        range: core::ops::RangeInclusive<i64>,
+        errors: &mut Errors,
+    ) -> Option<i64> {
+        let value = match self.node {
+            Node::Number(number) => number.as_i64().filter(|value| range.contains(value)),
+            _ => None,
+        };
+        if value.is_none() {
+            let wanted = format!("a whole number from {} to {}", range.start(), range.end());
+            return self.mismatch(&wanted, errors);
+        }
+        value
+    }
+
     pub(crate) fn list(&self, errors: &mut Errors) -> Option<Vec<Self>> {
         let Node::List(items) = self.node else {
             return self.mismatch("a list", errors);

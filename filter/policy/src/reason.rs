@@ -66,6 +66,8 @@ reasons! {
     CredentialRepeated "credential_repeated" 401 "A valid API key is required",
     /// Forwarded: a method and path that the policy exempts
     Exempt "exempt" 0 "",
+    /// Refused: a parameter that is inspected comes twice, or in a spelling that some readers take for it
+    FieldAmbiguous "field_ambiguous" 400 "A parameter is ambiguous",
     /// Refused: a field has a value that the route does not take
     FieldInvalid "field_invalid" 400 "A parameter is invalid",
     /// Refused: a field that the route needs is missing
@@ -112,6 +114,8 @@ reasons! {
     StoreContended "store_contended" 503 "The service is temporarily unavailable",
     /// Refused: the account store refused
     StoreFailed "store_failed" 503 "The service is temporarily unavailable",
+    /// Refused: a value that the key's tier may not send
+    TierInsufficient "tier_insufficient" 403 "The plan of the API key does not include this",
     /// Refused: the client has sent too many requests without a good key
     UnauthenticatedLimited "unauthenticated_limited" 429 "Too many requests without a valid API key",
     /// Refused: the route takes no protocol upgrade, or not this one

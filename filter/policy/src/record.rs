@@ -103,7 +103,7 @@ pub enum RuleKind {
     Clients,
     /// How an API's key is to be sent: `apis.*.keys`
     Credential,
-    /// A field of a route's body: `apis.*.routes.*.fields.*`
+    /// A field of a route's body: `apis.*.routes.*.fields.*`, and `.tiers` of it
     Field,
     /// A key: `apis.*.keys[*]`, or `revoked`
     Key,
@@ -111,6 +111,8 @@ pub enum RuleKind {
     Preflight,
     /// Readiness and exemptions: `probes.*`
     Probes,
+    /// A parameter of a route's query: `apis.*.routes.*.query.*` and `.tiers` of it, or `.page`
+    Query,
     /// A route: `apis.*.routes.*`
     Route,
     /// A route's scopes: `apis.*.routes.*.scope`
@@ -140,6 +142,7 @@ impl RuleKind {
         Self::Key,
         Self::Preflight,
         Self::Probes,
+        Self::Query,
         Self::Route,
         Self::Scope,
         Self::Tier,

@@ -8,6 +8,7 @@ use crate::name::Name;
 use crate::node::Node;
 use crate::record::Rule;
 use crate::window::Window;
+use crate::schema::Field;
 
 /// A route of an API
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Route {
     /// Values of `Upgrade` that are let through, in lower case
     pub(crate) upgrades: Vec<String>,
     pub(crate) upgrade_rule: Rc<Rule>,
+    /// The parameters of the query that are inspected, sorted by name
+    pub(crate) query: Vec<Field>,
     pub(crate) body: Option<BodyRule>,
 }
 
@@ -53,24 +56,6 @@ pub(crate) struct BodyRule {
     pub(crate) verdict: Option<VerdictRule>,
     /// Whether class and verdict are written into request headers
     pub(crate) annotates: bool,
-}
-
-/// A field of a body
-#[derive(Debug)]
-pub(crate) struct Field {
-    pub(crate) name: String,
-    pub(crate) kind: FieldKind,
-    pub(crate) required: bool,
-    /// Longest string, in characters
-    pub(crate) max_length: Option<usize>,
-    pub(crate) rule: Rc<Rule>,
-}
-
-/// The type of a field
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum FieldKind {
-    Object,
-    String,
 }
 
 /// The classes of a route's requests, told apart by a field of the body

@@ -273,49 +273,6 @@ fn refang(text: &str) -> Option<String> {
     (changed && refanged.len() <= before.saturating_add(2)).then_some(refanged)
 }
 
-/// What an address that no outsider should submit is: private, loopback, link-local, metadata ...
-///
-/// The special-purpose registries of RFC 6890, and IPv4 embedded in IPv6 by NAT64 and 6to4.
-pub(crate) fn is_internal(address: IpAddr) -> bool {
-    const NETWORKS: &[&str] = &[
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.168.0.0/16",
-        "198.18.0.0/15",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
-        "::/128",
-        "::1/128",
-        "fc00::/7",
-        "fe80::/10",
-        "ff00::/8",
-    ];
-    let embedded = match address {
-        IpAddr::V6(v6) => match v6.segments() {
-            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-                let [a, b] = high.to_be_bytes();
-                let [c, d] = low.to_be_bytes();
-                Some(IpAddr::from([a, b, c, d]))
-            }
-            _ => None,
-        },
-        IpAddr::V4(_) => None,
-    };
-    let listed = |address: IpAddr| {
-        NETWORKS.iter().any(|network| {
-            network
-                .parse::<IpNet>()
-                .is_ok_and(|network| network.contains(&address))
-        })
-    };
-    listed(address) || embedded.is_some_and(listed)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -413,21 +370,5 @@ mod tests {
         let real = Target::classify("http://evil.example/a[.]b");
         assert!(!real.defanged);
         assert_eq!(real.canonical, "http://evil.example/a[.]b");
-    }
-
-    #[test]
-    fn internal_addresses() {
-        let check = |text: &str, internal| {
-            assert_eq!(is_internal(text.parse().unwrap()), internal, "{text}")
-        };
-        check("169.254.169.254", true);
-        check("10.1.2.3", true);
-        check("::1", true);
-        check("fd00::1", true);
-        check("64:ff9b::a9fe:a9fe", true);
-        check("2002:a9fe:a9fe::1", true);
-        check("8.8.8.8", false);
-        check("2606:4700::1111", false);
-        check("64:ff9b::808:808", false);
     }
 }

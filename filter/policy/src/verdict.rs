@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use crate::id::DecisionId;
 use crate::indicator::{Hit, Indicators};
+use crate::network::Network;
 use crate::node::Node;
-use crate::target::{Host, Target, TargetKind, is_internal};
+use crate::target::{Host, Target, TargetKind};
 
 /// A verdict: what the gate knows of a target, never more
 #[derive(Clone, Debug)]
@@ -65,8 +66,7 @@ impl Verdict {
                 detail,
             });
         }
-        let internal =
-            matches!(&target.host, Some(Host::Address(address)) if is_internal(*address));
+        let internal = matches!(&target.host, Some(Host::Address(address)) if Network::from(*address).is_internal());
         if internal {
             let detail = "the address is private, local or reserved".into();
             evidence.push(Evidence {

@@ -102,9 +102,12 @@ fn kind(path: &str) -> Option<RuleKind> {
         ["apis", _, "unmatched"] => RuleKind::Unmatched,
         ["apis", _, "routes", _] => RuleKind::Route,
         ["apis", _, "routes", _, "body"] => RuleKind::Body,
-        ["apis", _, "routes", _, "class", "from"] | ["apis", _, "routes", _, "fields", _] => {
-            RuleKind::Field
-        }
+        ["apis", _, "routes", _, "class", "from"]
+        | ["apis", _, "routes", _, "fields", _]
+        | ["apis", _, "routes", _, "fields", _, "tiers"] => RuleKind::Field,
+        ["apis", _, "routes", _, "page"]
+        | ["apis", _, "routes", _, "query", _]
+        | ["apis", _, "routes", _, "query", _, "tiers"] => RuleKind::Query,
         ["apis", _, "routes", _, "scope"] => RuleKind::Scope,
         ["apis", _, "routes", _, "upgrade"] => RuleKind::Upgrade,
         ["apis", _, "routes", _, "verdict"] => RuleKind::Verdict,

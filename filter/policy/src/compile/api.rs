@@ -27,6 +27,9 @@ pub(super) struct Context<'a> {
     pub(super) pause: Pause,
 }
 
+/// The tiers of an API by name
+pub(super) type Tiers = BTreeMap<Name, Rc<Tier>>;
+
 /// The scopes of an API, each a bit
 #[derive(Default)]
 pub(super) struct Scopes(Vec<Name>);
@@ -163,7 +166,7 @@ fn read_tiers(map: &mut Map<'_>, errors: &mut Errors) -> BTreeMap<Name, Rc<Tier>
 fn read_keys(
     map: &mut Map<'_>,
     api: &Name,
-    tiers: &BTreeMap<Name, Rc<Tier>>,
+    tiers: &Tiers,
     scopes: &mut Scopes,
     context: &Context<'_>,
     errors: &mut Errors,
@@ -204,7 +207,7 @@ fn read_keys(
 fn read_key(
     at: &At<'_>,
     api: &Name,
-    tiers: &BTreeMap<Name, Rc<Tier>>,
+    tiers: &Tiers,
     scopes: &mut Scopes,
     context: &Context<'_>,
     errors: &mut Errors,
@@ -221,21 +224,9 @@ fn read_key(
     let principal = map
         .require("principal", errors)
         .and_then(|principal| name(&principal, errors));
-    let tier = map.require("tier", errors).and_then(|at| {
-        let text = at.string(errors)?;
-        let tier = tiers
-            .iter()
-            .find(|(name, _)| name.as_str() == text)
-            .map(|(_, tier)| Rc::clone(tier));
-        if tier.is_none() {
-            let known: Vec<_> = tiers.keys().map(Name::as_str).collect();
-            errors.push(
-                &at.path,
-                format!("there is no such tier; there are: {}", known.join(", ")),
-            );
-        }
-        tier
-    });
+    let tier = map
+        .require("tier", errors)
+        .and_then(|at| find_tier(&at, tiers, errors));
     let mut bits = 0;
     for scope in map
         .take("scopes")
@@ -279,6 +270,20 @@ fn read_key(
         rule,
     };
     Some((digest?, key))
+}
+
+/// The tier of that name, or an error
+pub(super) fn find_tier(at: &At<'_>, tiers: &Tiers, errors: &mut Errors) -> Option<Rc<Tier>> {
+    let text = at.string(errors)?;
+    let found = tiers.iter().find(|(name, _)| name.as_str() == text);
+    if found.is_none() {
+        let known: Vec<_> = tiers.keys().map(Name::as_str).collect();
+        errors.push(
+            &at.path,
+            format!("there is no such tier; there are: {}", known.join(", ")),
+        );
+    }
+    found.map(|(_, tier)| Rc::clone(tier))
 }
 
 fn instant(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
@@ -330,6 +335,8 @@ fn read_routes(
     map: &mut Map<'_>,
     api: (&Name, &[Rc<Window>]),
     tiers: &BTreeMap<Name, Rc<Tier>>,
+    api: &Name,
+    tiers: &Tiers,
     scopes: &mut Scopes,
     pause: Pause,
     errors: &mut Errors,
@@ -339,7 +346,8 @@ fn read_routes(
         .require("routes", errors)
         .and_then(|routes| routes.map(errors));
     for (key, at) in entries.into_iter().flat_map(Map::entries) {
-        let Some((route, templates)) = route::read(key, &at, api, scopes, pause, errors) else {
+        let Some((route, templates)) = route::read(key, &at, api, tiers, scopes, pause, errors)
+        else {
             continue;
         };
         let costliest = route

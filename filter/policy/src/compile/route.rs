@@ -5,8 +5,8 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::api::Scopes;
-use super::{key_name, quantity};
+use super::api::{Scopes, Tiers};
+use super::{key_name, quantity, schema};
 use crate::name::Name;
 use crate::node::Node;
 use crate::policy::Pause;
@@ -16,6 +16,8 @@ use crate::route::{
     Access, BodyRule, Class, Classes, Field, FieldKind, OnUnknown, Route, VerdictRule,
 };
 use crate::window::Window;
+use crate::route::{Access, BodyRule, Class, Classes, OnUnknown, Route, VerdictRule};
+use crate::schema::{Field, Kind, Place};
 
 pub(super) const DEFAULT_MAX_BODY: u64 = 64 * 1024;
 pub(super) const LARGEST_MAX_BODY: u64 = 1024 * 1024;
@@ -25,6 +27,8 @@ pub(super) fn read<'n>(
     key: &str,
     at: &At<'n>,
     (api, windows): (&Name, &[Rc<Window>]),
+    api: &Name,
+    tiers: &Tiers,
     scopes: &mut Scopes,
     pause: Pause,
     errors: &mut Errors,
@@ -44,11 +48,13 @@ pub(super) fn read<'n>(
         .iter()
         .filter_map(|at| upgrade(at, errors))
         .collect();
-    let body = read_body(&mut map, pause, errors);
-    if matches!(access, Access::Public { .. }) && (bits != 0 || body.is_some()) {
+    let query = schema::read_query(&mut map, tiers, errors);
+    let body = read_body(&mut map, tiers, pause, errors);
+    if matches!(access, Access::Public { .. }) && (bits != 0 || body.is_some() || !query.is_empty())
+    {
         errors.push(
             &at.path,
-            "a public route has no key: it takes no scope, class, fields or verdict",
+            "a public route has no key: it takes no scope, class, fields, verdict, query or page",
         );
     }
     if body.is_some() && !upgrades.is_empty() {
@@ -70,6 +76,7 @@ pub(super) fn read<'n>(
         windows,
         upgrades,
         upgrade_rule: Rule::new(RuleKind::Upgrade, &format!("{}.upgrade", at.path)),
+        query,
         body,
     };
     Some((route, templates?))
@@ -170,10 +177,17 @@ fn upgrade(at: &At<'_>, errors: &mut Errors) -> Option<String> {
     Some(text.to_ascii_lowercase())
 }
 
-fn read_body(map: &mut Map<'_>, pause: Pause, errors: &mut Errors) -> Option<BodyRule> {
+fn read_body(
+    map: &mut Map<'_>,
+    tiers: &Tiers,
+    pause: Pause,
+    errors: &mut Errors,
+) -> Option<BodyRule> {
     let path = map.path.clone();
     let size = map.take("body").map(|at| read_max(&at, errors));
-    let fields = map.take("fields").map(|at| read_fields(&at, errors));
+    let fields = map
+        .take("fields")
+        .map(|at| schema::read_fields(&at, Place::Body, tiers, errors));
     let classes = map.take("class").map(|at| read_classes(&at, errors));
     let verdict = map.take("verdict").map(|at| {
         let classes = classes
@@ -212,7 +226,7 @@ fn read_body(map: &mut Map<'_>, pause: Pause, errors: &mut Errors) -> Option<Bod
     let verdict = verdict.flatten();
     if let Some(verdict) = &verdict {
         let is_target = |field: &Field| {
-            field.name == verdict.field && field.kind == FieldKind::String && field.required
+            field.name == verdict.field && matches!(field.kind, Kind::String(_)) && field.required
         };
         if !fields.iter().any(is_target) {
             let message = format!(
@@ -245,42 +259,6 @@ fn read_max(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
     }
     map.finish(errors);
     max
-}
-
-fn read_fields(at: &At<'_>, errors: &mut Errors) -> Vec<Field> {
-    let entries = at.map(errors).into_iter().flat_map(Map::entries);
-    entries
-        .filter_map(|(name, at)| read_field(name, &at, errors))
-        .collect()
-}
-
-fn read_field(name: &str, at: &At<'_>, errors: &mut Errors) -> Option<Field> {
-    let mut map = at.map(errors)?;
-    let kinds = &[("object", FieldKind::Object), ("string", FieldKind::String)];
-    let kind = map
-        .require("type", errors)
-        .and_then(|kind| kind.word(kinds, errors));
-    let required = map
-        .take("required")
-        .and_then(|required| required.bool(errors))
-        .unwrap_or(false);
-    let max_length = map
-        .take("max_length")
-        .and_then(|max| max.integer(1..=LARGEST_MAX_BODY, errors));
-    if max_length.is_some() && kind == Some(FieldKind::Object) {
-        errors.push(
-            &format!("{}.max_length", at.path),
-            "only a string has a length",
-        );
-    }
-    map.finish(errors);
-    Some(Field {
-        name: name.into(),
-        kind: kind?,
-        required,
-        max_length: max_length.and_then(|max| usize::try_from(max).ok()),
-        rule: Rule::new(RuleKind::Field, &at.path),
-    })
 }
 
 /// The name behind `body.`

@@ -12,6 +12,7 @@ use crate::host;
 use crate::key::Key;
 use crate::path::{self, CheckedPath};
 use crate::policy::{Api, Policy};
+use crate::query;
 use crate::reason::Reason;
 use crate::record::Rule;
 use crate::request::{Head, One, Request};
@@ -120,13 +121,14 @@ pub(super) fn examine(
             return unkeyed(reason, &rule, true);
         }
     };
-    examine_keyed(policy, api, head, found, key, draft)
+    examine_keyed(policy, api, head, path.query, found, key, draft)
 }
 
 fn examine_keyed(
     policy: &Policy,
     api: &Api,
     head: &Head<'_>,
+    query: Option<&[u8]>,
     found: Match<'_>,
     key: Rc<Key>,
     draft: &mut Draft,
@@ -160,6 +162,12 @@ fn examine_keyed(
             api.name
         ));
         return keyed(Reason::ScopeMissing, &route.scope_rule, key, free);
+    }
+    if !route.query.is_empty()
+        && let Err(fault) = query::check(&route.query, query, &key.tier.name)
+    {
+        draft.particulars.field = fault.field;
+        return keyed(fault.reason, &fault.rule, key, free);
     }
     if route.body.is_some() {
         return Finding::Body { route, key };

@@ -38,6 +38,28 @@ pub(crate) fn everything() -> Value {
                 "routes": {
                     "items": { "match": ["GET /items", "GET /items/{id}"], "scope": "read", "limits": ["tier"] },
                     "files": { "match": "ANY /files/{path:encoded}/**", "upgrade": ["websocket"], "auth": "key" },
+                    "list": {
+                        "match": "GET /list",
+                        "page": { "per_page": 50, "max": 100, "sort_by": ["name", "size"] },
+                        "query": {
+                            "view": { "one_of": ["short", "full"], "tiers": { "full": ["unlimited"] } },
+                            "since": { "type": "integer", "min": -5, "max": 100, "required": false },
+                        },
+                    },
+                    "log": { "match": "GET /log", "page": { "cursor": "query.cursor", "max_length": 64 } },
+                    "scan": {
+                        "match": "POST /scan",
+                        "fields": {
+                            "targets": {
+                                "type": "array", "required": true, "each": ["cidr", "address", "domain", "arn"],
+                                "min_items": 1, "max_items": 20, "max_addresses": 4096, "private_ranges": "refuse",
+                            },
+                            "profile": { "one_of": ["light", "hard"], "tiers": { "hard": "unlimited" } },
+                            "host": { "type": "string", "format": "domain", "private_ranges": "allow" },
+                            "token": { "type": "opaque", "max_length": 20 },
+                            "urgent": { "type": "boolean" },
+                        },
+                    },
                     "hook": { "match": "POST /hook", "auth": "none", "limits": ["unauthenticated"] },
                     "analyze": {
                         "match": "POST /analyze",
@@ -102,6 +124,10 @@ fn words() -> impl Strategy<Value = String> {
         "10.0.0.0/8",
         "2026-01-01T00:00:00Z",
         "64KiB",
+        "integer",
+        "opaque",
+        "cidr",
+        "query.cursor",
         "forward",
         "strip",
         "",
@@ -146,7 +172,7 @@ fn mutations() -> impl Strategy<Value = Vec<(usize, Mutation)>> {
         1 => Just(Mutation::Remove),
         2 => (keys(), values()).prop_map(|(key, value)| Mutation::Insert(key, value)),
     ];
-    proptest::collection::vec((0..200usize, mutation), 0..4)
+    proptest::collection::vec((0..300usize, mutation), 0..4)
 }
 
 /// How many values there are in a document
@@ -303,7 +329,7 @@ proptest! {
 
     /// A key that comes twice in one map is refused, in whatever case it comes
     #[test]
-    fn a_key_that_comes_twice_is_refused(at in 0..200usize, capitals: bool, first: bool) {
+    fn a_key_that_comes_twice_is_refused(at in 0..300usize, capitals: bool, first: bool) {
         let document = everything();
         let text = wire::json(&document, 1);
         // Every place where a key stands.

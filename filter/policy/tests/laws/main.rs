@@ -18,4 +18,5 @@ mod router;
 mod schema;
 mod store;
 mod target;
+mod validation;
 mod wire;

@@ -107,7 +107,6 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
         ("/apis/shop/routes/items", "spend", json!("reports")),
         ("/apis/shop/routes/items", "grants", json!("body.domain")),
         ("/apis/shop/routes/items", "domain", json!("path.domain")),
-        ("/apis/shop/routes/items", "page", json!({ "max": 100 })),
         ("/apis/shop/routes/items", "mode", json!("shadow")),
         (
             "/apis/shop/routes/analyze/verdict",
@@ -116,17 +115,12 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
         ),
         (
             "/apis/shop/routes/analyze/fields/target",
-            "one_of",
-            json!(["a"]),
+            "default",
+            json!("x"),
         ),
         (
-            "/apis/shop/routes/analyze/fields/target",
-            "each",
-            json!(["cidr"]),
-        ),
-        (
-            "/apis/shop/routes/analyze/fields/target",
-            "tiers",
+            "/apis/shop/routes/analyze/fields/metadata",
+            "fields",
             json!({}),
         ),
     ] {
@@ -152,7 +146,7 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
         ),
         (
             "/apis/shop/routes/analyze/fields/target/type",
-            json!("integer"),
+            json!("number"),
         ),
         (
             "/apis/shop/routes/items/limits",
