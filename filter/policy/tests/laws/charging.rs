@@ -11,19 +11,22 @@ const BURST: u64 = 60;
 /// A policy in which every kind of outcome is to be had
 fn every_outcome() -> Value {
     let mut document = policy(json!({
-        "plain": { "match": ["GET /plain", "GET /plain/{id}"] },
+        "plain": { "match": ["GET /plain", "GET /plain/{id}"], "page": { "max": 100 } },
         "free": { "match": "GET /free", "limits": [] },
         "public": { "match": "GET /public", "auth": "none", "limits": [] },
         "scope": { "match": "GET /scope", "scope": "nobody" },
         "classes": {
             "match": "POST /classes",
             "class": { "from": "body.mode", "absent": "quick", "costs": { "quick": 2, "deep": 7, "huge": 40 } },
-            "fields": { "target": { "type": "string", "required": true } },
+            "fields": {
+                "target": { "type": "string", "required": true },
+                "plan": { "one_of": ["small", "large"], "tiers": { "large": "other" } },
+            },
             "verdict": { "of": "body.target", "when": ["quick"] },
         },
     }));
     let api = &mut document["apis"]["api"];
-    api["tiers"] = json!({ "metered": { "rate": "60/min", "burst": BURST } });
+    api["tiers"] = json!({ "metered": { "rate": "60/min", "burst": BURST }, "other": { "rate": "unlimited" } });
     api["keys"] = json!([
         key("acme", "metered"),
         key("globex", "metered"),
@@ -46,6 +49,9 @@ enum Known {
     Class { mode: Option<&'static str> },
     WrongMode,
     WrongField,
+    WrongQuery,
+    OtherSpelling,
+    SmallTier,
     NoJson,
     WrongType,
     TooLarge,
@@ -70,6 +76,11 @@ impl Known {
             Self::Class { mode: None } => post().json(&json!({ "target": "evil.example" })),
             Self::WrongMode => post().json(&json!({ "target": "evil.example", "mode": "mild" })),
             Self::WrongField => post().json(&json!({ "target": 7 })),
+            Self::WrongQuery => Ask::new("GET", "/plain?page=0").key(token),
+            Self::OtherSpelling => {
+                post().json(&json!({ "target": "evil.example", "Mode": "huge" }))
+            }
+            Self::SmallTier => post().json(&json!({ "target": "evil.example", "plan": "large" })),
             Self::NoJson => post().json(&json!([])),
             Self::WrongType => post().with("content-encoding", "gzip").json(&json!({})),
             Self::TooLarge => post().json(&Value::String("x".repeat(70_000))),
@@ -91,7 +102,9 @@ impl Known {
             } => (Reason::Answered, 2),
             Self::Class { mode: Some("deep") } => (Reason::Allowed, 7),
             Self::Class { mode: Some(_) } => (Reason::Allowed, 40),
-            Self::WrongMode | Self::WrongField => (Reason::FieldInvalid, 1),
+            Self::WrongMode | Self::WrongField | Self::WrongQuery => (Reason::FieldInvalid, 1),
+            Self::OtherSpelling => (Reason::FieldAmbiguous, 1),
+            Self::SmallTier => (Reason::TierInsufficient, 1),
             Self::NoJson => (Reason::BodyMalformed, 1),
             Self::WrongType => (Reason::BodyEncoded, 1),
             Self::TooLarge => (Reason::BodyTooLarge, 1),
@@ -109,6 +122,7 @@ impl Known {
                 | Self::NearMiss
                 | Self::Upgrade
                 | Self::Scope
+                | Self::WrongQuery
         )
     }
 }
@@ -126,6 +140,9 @@ fn known() -> impl Strategy<Value = Known> {
             .prop_map(|mode| Known::Class { mode }),
         Just(Known::WrongMode),
         Just(Known::WrongField),
+        Just(Known::WrongQuery),
+        Just(Known::OtherSpelling),
+        Just(Known::SmallTier),
         Just(Known::NoJson),
         Just(Known::WrongType),
         Just(Known::TooLarge),

@@ -166,6 +166,217 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
     }
 }
 
+/// What a policy says of parameters is refused where it contradicts itself
+#[test]
+fn contradictions_of_a_schema_are_refused_with_their_path() {
+    let routes = "/apis/shop/routes";
+    for (place, value, at, message) in [
+        (
+            "scan/fields/urgent",
+            json!({}),
+            "scan.fields.urgent.type",
+            "is required",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "type": "float" }),
+            "scan.fields.urgent.type",
+            "must be one of",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "type": "boolean", "max": 3 }),
+            "scan.fields.urgent.max",
+            "belongs to the type: integer",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "type": "array" }),
+            "scan.fields.urgent",
+            "write each",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "type": "string", "each": "cidr" }),
+            "scan.fields.urgent.each",
+            "belongs to the type: array",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "type": "integer", "min": 3, "max": 2 }),
+            "scan.fields.urgent",
+            "least that is above",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "type": "integer", "min": 0.5 }),
+            "scan.fields.urgent.min",
+            "a whole number",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "each": [] }),
+            "scan.fields.urgent.each",
+            "at least one",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "each": ["string", "cidr"] }),
+            "scan.fields.urgent",
+            "write it alone",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "each": "cidr", "min_items": 300 }),
+            "scan.fields.urgent",
+            "least that is above",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "each": "cidr", "max_items": 10_001 }),
+            "scan.fields.urgent.max_items",
+            "to 10000",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "each": "arn", "private_ranges": "allow" }),
+            "scan.fields.urgent",
+            "for the formats",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "each": "cidr", "private_ranges": "warn" }),
+            "scan.fields.urgent.private_ranges",
+            "must be one of",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "each": "cidr", "max_addresses": 0 }),
+            "scan.fields.urgent.max_addresses",
+            "from 1",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "one_of": ["a"], "format": "cidr" }),
+            "scan.fields.urgent",
+            "not both",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "one_of": [] }),
+            "scan.fields.urgent.one_of",
+            "at least one",
+        ),
+        (
+            "scan/fields/urgent",
+            json!({ "one_of": ["a", "a"] }),
+            "scan.fields.urgent.one_of[1]",
+            "twice",
+        ),
+        (
+            "scan/fields/profile/tiers",
+            json!({ "soft": ["metered"] }),
+            "scan.fields.profile.tiers.soft",
+            "under one_of",
+        ),
+        (
+            "scan/fields/profile/tiers",
+            json!({ "hard": ["gold"] }),
+            "scan.fields.profile.tiers.hard[0]",
+            "no such tier",
+        ),
+        (
+            "scan/fields/profile/tiers",
+            json!({ "hard": [] }),
+            "scan.fields.profile.tiers.hard",
+            "at least one tier",
+        ),
+        (
+            "scan/fields/token",
+            json!({ "type": "opaque", "tiers": {} }),
+            "scan.fields.token.tiers",
+            "belongs to the type: string",
+        ),
+        (
+            "list/query/since",
+            json!({ "type": "object" }),
+            "list.query.since",
+            "no list and no object",
+        ),
+        (
+            "list/query/since",
+            json!({ "each": "cidr" }),
+            "list.query.since",
+            "no list and no object",
+        ),
+        (
+            "list/query",
+            json!({ "per_page": { "type": "integer" } }),
+            "list.query.per_page",
+            "another rule reads",
+        ),
+        (
+            "list/query",
+            json!({ "a b": { "type": "string" } }),
+            "list.query.a b",
+            "is not a name",
+        ),
+        (
+            "list/page",
+            json!({ "per_page": 50 }),
+            "list.page",
+            "write max",
+        ),
+        (
+            "list/page",
+            json!({ "per_page": 50, "max": 20 }),
+            "list.page.per_page",
+            "from 1 to 20",
+        ),
+        (
+            "list/page",
+            json!({ "max": 20, "max_length": 9 }),
+            "list.page",
+            "only a cursor",
+        ),
+        (
+            "list/page",
+            json!({ "max": 20, "sort_by": [] }),
+            "list.page.sort_by",
+            "at least one",
+        ),
+        (
+            "log/page",
+            json!({ "cursor": "cursor" }),
+            "log.page.cursor",
+            "such as query.cursor",
+        ),
+        (
+            "log/page",
+            json!({ "cursor": "query.sort_by", "sort_by": ["a"] }),
+            "log.page",
+            "another rule reads",
+        ),
+        (
+            "hook",
+            json!({ "match": "POST /hook", "auth": "none", "limits": [], "page": { "max": 5 } }),
+            "hook",
+            "a public route",
+        ),
+    ] {
+        let mut document = everything();
+        *document
+            .pointer_mut(&format!("{routes}/{place}"))
+            .expect(place) = value;
+        let at = format!("apis.shop.routes.{at}");
+        let found = messages(&document, &at);
+        assert!(
+            found.iter().any(|found| found.contains(message)),
+            "{at}: {found:?}"
+        );
+    }
+}
+
 /// YAML 1.1 reads `on`, `no`, `y` and others as booleans, so nothing of ours may be called that
 #[test]
 fn no_field_and_no_word_is_a_boolean_of_yaml() {
