@@ -99,6 +99,10 @@ fn are_labels(name: &[u8]) -> bool {
 /// encoding of each label must come to the same.
 fn to_ascii(name: &str) -> Result<String, &'static str> {
     const INVALID: &str = "is not a domain name in its normal form";
+    // Encoding takes the square of a label's length, and no label gets shorter by it.
+    if name.split('.').any(|label| label.chars().count() > 63) {
+        return Err(HELP);
+    }
     let ascii = match Host::parse(name) {
         Ok(Host::Domain(ascii)) => ascii,
         Ok(Host::Ipv4(_) | Host::Ipv6(_)) => return Err(ADDRESS),

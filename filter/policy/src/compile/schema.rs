@@ -18,8 +18,8 @@ const MAX_INTEGER: i64 = 9_007_199_254_740_991;
 const MAX_LENGTH: i64 = 1024 * 1024;
 /// Longest token, unless the policy says otherwise
 const TOKEN_LENGTH: usize = 512;
-/// Most items of a list, unless the policy says otherwise, and ever: reading one costs about a
-/// microsecond, and a worker does nothing else meanwhile
+/// Most items of a list, unless the policy says otherwise, and ever: a worker does nothing else while
+/// it reads them
 const DEFAULT_ITEMS: usize = 256;
 const MAX_ITEMS: i64 = 10_000;
 /// Last page: what every reader's integer holds
