@@ -19,10 +19,11 @@ pub(crate) fn folded(name: &str) -> String {
 
 /// Whether a key is another spelling of a name: not the name, but equal to it when case is folded
 pub(crate) fn is_variant(key: &str, name: &str) -> bool {
-    if key.is_ascii() && name.is_ascii() {
-        return key != name && key.eq_ignore_ascii_case(name);
+    if key == name {
+        return false;
     }
-    key != name && folded(key) == folded(name)
+    let is_plain = || key.is_ascii() && name.is_ascii();
+    key.eq_ignore_ascii_case(name) || (!is_plain() && folded(key) == folded(name))
 }
 
 /// The raw name of a query's parameter, as some reader takes it
