@@ -33,9 +33,9 @@ pub fn block(capabilities: &BTreeSet<String>) -> String {
 }
 
 /// The sections that are looked at (WebAssembly core specification, section 5.5).
-const IMPORT: u8 = 2;
+pub(crate) const IMPORT: u8 = 2;
 pub(crate) const EXPORT: u8 = 7;
-const FUNCTION: u8 = 0;
+pub(crate) const FUNCTION: u8 = 0;
 
 /// Reads a module front to back.
 pub(crate) struct Reader<'a> {
@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A length and so many bytes.
-    fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.number()?).ok()?;
         let (bytes, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
