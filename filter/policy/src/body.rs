@@ -86,7 +86,15 @@ impl BodyRule {
         let Node::Map(entries) = body else {
             return Ok(());
         };
-        let is_doubtful = |name: &str| entries.iter().any(|(key, _)| is_variant(key, name));
+        self.check_doubts(&|name| entries.iter().any(|(key, _)| is_variant(key, name)))
+    }
+
+    /// Refuses a request of which it is in doubt what an upstream takes for an inspected field
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::FieldAmbiguous`].
+    pub(crate) fn check_doubts(&self, is_doubtful: &dyn Fn(&str) -> bool) -> Result<(), Fault> {
         if let Some(field) = self.fields.iter().find(|field| is_doubtful(&field.name)) {
             return Err(field.ambiguous());
         }

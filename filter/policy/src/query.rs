@@ -5,10 +5,12 @@ use alloc::vec::Vec;
 
 use crate::name::Name;
 use crate::node::Node;
+use crate::route::Route;
 use crate::schema::{Fault, Field, Kind};
 use crate::spelling::{Reading, decode};
 
-/// Checks the parameters of a query that a route inspects; the others are not looked at
+/// Checks the parameters of a query that a route inspects, and that none stands for a field of its
+/// body; the others are not looked at
 ///
 /// A parameter that is inspected is spelled as the policy spells it, once, between `&`: whatever some
 /// reader takes for it besides (another case, `name[]`, an escape in its name, `;` as a separator) is
@@ -18,7 +20,12 @@ use crate::spelling::{Reading, decode};
 ///
 /// The first parameter that is wrong, in the order of their names; then the first one whose value is
 /// not for the tier.
-pub(crate) fn check(fields: &[Field], query: Option<&[u8]>, tier: &Name) -> Result<(), Fault> {
+pub(crate) fn check(route: &Route, query: Option<&[u8]>, tier: &Name) -> Result<(), Fault> {
+    check_body(route, query)?;
+    let fields = route.query.as_slice();
+    if fields.is_empty() {
+        return Ok(());
+    }
     let raw = find(fields, query.unwrap_or_default())?;
     let mut values = Vec::with_capacity(fields.len());
     for (field, raw) in fields.iter().zip(raw) {
@@ -30,6 +37,26 @@ pub(crate) fn check(fields: &[Field], query: Option<&[u8]>, tier: &Name) -> Resu
         field.check_tier(value.as_ref(), tier)?;
     }
     Ok(())
+}
+
+/// Refuses a query that some reader could take for fields of the body: there are frameworks that
+/// mix both (Rails' `params`), so one of them would not be looked at
+///
+/// A parameter that the route inspects in the query under that name is another one.
+///
+/// # Errors
+///
+/// The first field, in the order of their names.
+fn check_body(route: &Route, query: Option<&[u8]>) -> Result<(), Fault> {
+    let (Some(body), Some(query)) = (&route.body, query) else {
+        return Ok(());
+    };
+    let parts = query.split(|byte| matches!(byte, b'&' | b';'));
+    let readings: Vec<_> = parts.map(|part| Reading::of(split(part).0)).collect();
+    body.check_doubts(&|name| {
+        let is_declared = route.query.iter().any(|field| field.name == name);
+        !is_declared && readings.iter().any(|reading| reading.is(name))
+    })
 }
 
 /// The raw value of each parameter

@@ -163,9 +163,7 @@ fn examine_keyed(
         ));
         return keyed(Reason::ScopeMissing, &route.scope_rule, key, free);
     }
-    if !route.query.is_empty()
-        && let Err(fault) = query::check(&route.query, query, &key.tier.name)
-    {
+    if let Err(fault) = query::check(&route, query, &key.tier.name) {
         draft.particulars.field = fault.field;
         return keyed(fault.reason, &fault.rule, key, free);
     }
