@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use crate::name::Name;
 use crate::node::Node;
 use crate::record::Rule;
-use crate::window::Window;
 use crate::schema::Field;
+use crate::window::Window;
 
 /// A route of an API
 #[derive(Debug)]

@@ -334,8 +334,6 @@ fn read_limits(map: &mut Map<'_>, errors: &mut Errors) -> Vec<Rc<Window>> {
 fn read_routes(
     map: &mut Map<'_>,
     api: (&Name, &[Rc<Window>]),
-    tiers: &BTreeMap<Name, Rc<Tier>>,
-    api: &Name,
     tiers: &Tiers,
     scopes: &mut Scopes,
     pause: Pause,

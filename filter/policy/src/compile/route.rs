@@ -12,12 +12,9 @@ use crate::node::Node;
 use crate::policy::Pause;
 use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
-use crate::route::{
-    Access, BodyRule, Class, Classes, Field, FieldKind, OnUnknown, Route, VerdictRule,
-};
-use crate::window::Window;
 use crate::route::{Access, BodyRule, Class, Classes, OnUnknown, Route, VerdictRule};
 use crate::schema::{Field, Kind, Place};
+use crate::window::Window;
 
 pub(super) const DEFAULT_MAX_BODY: u64 = 64 * 1024;
 pub(super) const LARGEST_MAX_BODY: u64 = 1024 * 1024;
@@ -27,7 +24,6 @@ pub(super) fn read<'n>(
     key: &str,
     at: &At<'n>,
     (api, windows): (&Name, &[Rc<Window>]),
-    api: &Name,
     tiers: &Tiers,
     scopes: &mut Scopes,
     pause: Pause,
