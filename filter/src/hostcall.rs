@@ -191,13 +191,16 @@ pub(crate) fn set_shared_data(key: &[u8], value: &[u8], cas: u32) -> Result<(), 
 }
 
 /// Answers the request
+///
+/// To a gRPC request Envoy makes gRPC of it, unless the headers say it all already; to any other
+/// `grpc_status` means nothing.
 pub(crate) fn send_local_response(
     status: u16,
     details: &str,
     headers: &[(&'static str, String)],
     body: &[u8],
+    grpc_status: u8,
 ) -> Result<(), HostError> {
-    const NO_GRPC_STATUS: i32 = -1;
     let headers = encode(headers);
     // SAFETY: pointers and lengths are of live slices.
     check(unsafe {
@@ -209,7 +212,7 @@ pub(crate) fn send_local_response(
             body.len(),
             headers.as_ptr(),
             headers.len(),
-            NO_GRPC_STATUS,
+            i32::from(grpc_status),
         )
     })
 }

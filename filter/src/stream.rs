@@ -187,8 +187,13 @@ impl Phase {
 
 /// Answers the request
 pub(crate) fn answer(reply: &Reply, reason: Reason) {
-    let sent =
-        hostcall::send_local_response(reply.status, reason.word(), &reply.headers, &reply.body);
+    let sent = hostcall::send_local_response(
+        reply.status,
+        reason.word(),
+        &reply.headers,
+        &reply.body,
+        reply.grpc_status,
+    );
     if sent.is_err() {
         // Held for good is worse than cut off.
         let _: Result<(), HostError> = hostcall::close_request();

@@ -54,7 +54,8 @@ impl Vm {
         };
         let map = HeaderMap::new(Kind::Request, headers);
         exchange.head_request = map.get(b":method") == Some(b"HEAD");
-        exchange.grpc_request = is_grpc(map.get(b"content-type"));
+        // CONNECT has no path, and 200 would open a tunnel.
+        exchange.grpc_request = map.get(b":path").is_some() && is_grpc(map.get(b"content-type"));
         self.create(id);
         self.headers(id, Side::Request, map, end);
     }

@@ -135,7 +135,14 @@ impl Outcome {
             retry_after: Some(0),
             ..Particulars::default()
         };
-        let reply = Reply::refuse(reason, Dialect::Problem, decision.into(), None, particulars);
+        let reply = Reply::refuse(
+            reason,
+            Dialect::Problem,
+            None,
+            decision.into(),
+            None,
+            particulars,
+        );
         let record = Record {
             decision: decision.into(),
             reason,

@@ -63,6 +63,7 @@ mod engine;
 mod error;
 mod format;
 mod forward;
+mod grpc;
 mod host;
 mod id;
 mod indicator;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use serde::Serialize;
 
+use crate::grpc::{self, Grpc};
 use crate::id::DecisionId;
 use crate::rate::RateHeaders;
 use crate::reason::Reason;
@@ -19,6 +20,8 @@ pub struct Reply {
     pub headers: Vec<(&'static str, String)>,
     /// The body; empty in answer to HEAD
     pub body: Vec<u8>,
+    /// The gRPC code that it stands for, 0 to 16: for hosts that make gRPC of a reply themselves
+    pub grpc_status: u8,
 }
 
 /// The words of an API: its error bodies and the unit of its `X-RateLimit-Reset`
@@ -67,11 +70,13 @@ impl Dialect {
         }
     }
 
-    fn body(self, reason: Reason, decision: DecisionId, particulars: &Particulars) -> Vec<u8> {
-        let mut message = reason.message().to_string();
-        if let Some((name, problem)) = &particulars.field {
-            message = format!("The parameter `{name}` {problem}");
-        }
+    fn body(
+        self,
+        reason: Reason,
+        message: &str,
+        decision: DecisionId,
+        particulars: &Particulars,
+    ) -> Vec<u8> {
         let field = particulars.field.as_ref().map(|(name, _)| name.as_str());
         let code = reason.public_word();
         let retry_after = particulars.retry_after.map(retry_after);
@@ -82,17 +87,17 @@ impl Dialect {
                 let trace_id = &decision.to_string();
                 serde_json::to_vec(&Cybervault {
                     error_code: code,
-                    message: &message,
+                    message,
                     details,
                     trace_id,
                 })
             }
-            Self::Cyborux => serde_json::to_vec(&Cyborux { detail: &message }),
+            Self::Cyborux => serde_json::to_vec(&Cyborux { detail: message }),
             Self::Problem => serde_json::to_vec(&Problem {
                 r#type: "about:blank",
                 title: title(reason.status()),
                 status: reason.status(),
-                detail: &message,
+                detail: message,
                 instance: format!("urn:ulid:{decision}"),
                 code,
                 field,
@@ -103,23 +108,47 @@ impl Dialect {
     }
 }
 
+impl Particulars {
+    /// One sentence for the caller, without its final period
+    fn message(&self, reason: Reason) -> String {
+        match &self.field {
+            Some((name, problem)) => format!("The parameter `{name}` {problem}"),
+            None => reason.message().to_string(),
+        }
+    }
+}
+
 impl Reply {
-    /// A refusal
+    /// A refusal: in the words of the API, or in gRPC to who speaks that
     pub(crate) fn refuse(
         reason: Reason,
         dialect: Dialect,
+        grpc: Option<Grpc>,
         decision: DecisionId,
         rate: Option<&RateHeaders>,
         particulars: Particulars,
     ) -> Self {
-        let body = dialect.body(reason, decision, &particulars);
-        let mut reply = Self::new(
-            reason.status(),
-            dialect.content_type(),
-            body,
-            decision,
-            rate,
-        );
+        let message = particulars.message(reason);
+        let code = grpc::code(reason.status());
+        let (status, content_type, body) = match grpc {
+            None => (
+                reason.status(),
+                dialect.content_type(),
+                dialect.body(reason, &message, decision, &particulars),
+            ),
+            Some(grpc) => (200, grpc.content_type(), grpc.body(code, &message)),
+        };
+        let mut reply = Self::new(status, content_type, body, decision, rate);
+        reply.grpc_status = code;
+        if grpc == Some(Grpc::Http2) {
+            reply.headers.push(("grpc-status", code.to_string()));
+            let message = grpc::percent_encode(&message);
+            reply.headers.push(("grpc-message", message));
+            if let Some(wait) = particulars.retry_after {
+                let wait = grpc::pushback(retry_after(wait));
+                reply.headers.push(("grpc-retry-pushback-ms", wait));
+            }
+        }
         if let Some(allow) = particulars.allow {
             reply.headers.push(("allow", allow));
         }
@@ -173,6 +202,7 @@ impl Reply {
             status,
             headers,
             body,
+            grpc_status: 0,
         }
     }
 }

@@ -181,6 +181,10 @@ impl Differences {
             Some(ExpectBody::Text(pattern)) => {
                 self.of_text("body", Some(pattern), Some(&response.body), wall);
             }
+            Some(ExpectBody::Octets(octets)) if octets.as_bytes() == response.body => {}
+            Some(ExpectBody::Octets(octets)) => {
+                self.add("body", format!("{octets:?}"), quoted(&response.body));
+            }
             Some(ExpectBody::Json(expected)) => {
                 self.of_json(expected, &response.body, Extent::All, wall);
             }

@@ -55,6 +55,8 @@ pub enum ExpectBody {
     Contains(Value),
     /// Text.
     Text(Pattern),
+    /// Exactly these bytes.
+    Octets(Octets),
 }
 
 /// What the upstream must see; what isn't written isn't looked at.
@@ -105,7 +107,7 @@ impl<'de> Visitor<'de> for BodyVisitor {
     type Value = ExpectBody;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text, {json} or {contains}")
+        f.write_str("text, {json}, {contains} or a form of bytes")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<ExpectBody, E> {
@@ -117,6 +119,9 @@ impl<'de> Visitor<'de> for BodyVisitor {
         match (forms.len(), forms.remove("json"), forms.remove("contains")) {
             (1, Some(document), None) => Ok(ExpectBody::Json(document)),
             (1, None, Some(document)) => Ok(ExpectBody::Contains(document)),
+            (_, None, None) => Octets::deserialize(Value::Object(forms.into_iter().collect()))
+                .map(ExpectBody::Octets)
+                .map_err(A::Error::custom),
             _ => Err(A::Error::custom("write text, `json` or `contains`")),
         }
     }

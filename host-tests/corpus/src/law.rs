@@ -43,6 +43,13 @@ pub(crate) fn hold_laws(exchange: &Exchange, found: &mut Differences) {
             Some("no-store"),
             header("cache-control"),
         );
+        // gRPC over HTTP/2, "Responses": what is refused ends with its headers.
+        if header("grpc-status").is_some() {
+            let told = (header("content-type"), response.status, response.body.len());
+            if told != (Some(b"application/grpc".to_vec()), 200, 0) {
+                found.add("a reply in gRPC", "trailers only", format!("{told:?}"));
+            }
+        }
         // RFC 9110, 15.5.2 and 15.5.6; RFC 6585, 4.
         let required: &[&str] = match response.status {
             401 => &["www-authenticate"],

@@ -630,12 +630,13 @@ impl<'a> Builder<'a> {
                 status,
                 headers,
                 body,
+                grpc,
             } => {
                 code.i32_const(status.cast_signed());
                 self.push(code, b"detail");
                 self.push(code, body.as_bytes());
                 self.push(code, &serialize(headers));
-                code.i32_const(-1);
+                code.i32_const(*grpc);
                 self.plain(code, "proxy_send_local_response");
             }
             Op::Continue(stream) => {

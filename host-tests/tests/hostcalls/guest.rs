@@ -68,6 +68,8 @@ pub(crate) enum Op {
         status: u32,
         headers: Headers,
         body: &'static str,
+        /// -1: none.
+        grpc: i32,
     },
     Continue(u32),
     Close(u32),
@@ -99,6 +101,7 @@ pub(crate) fn reply(status: u32, body: &'static str) -> Op {
         status,
         headers: Vec::new(),
         body,
+        grpc: -1,
     }
 }
 

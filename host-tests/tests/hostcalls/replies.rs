@@ -324,6 +324,7 @@ scenarios! {
                     ("x-a", "1"), ("x-a", "2"), ("content-length", "99"),
                 ]),
                 body: "{}",
+                grpc: -1,
             }]),
         )
         .client(get("/"))
@@ -351,6 +352,7 @@ scenarios! {
                 status: 401,
                 headers: headers([("content-type", "application/json"), ("content-length", "9")]),
                 body: "",
+                grpc: -1,
             }]),
         )
         .client(get("/"))
@@ -409,11 +411,134 @@ scenarios! {
             ("content-type", "application/grpc"), ("grpc-message", "no, 100%25"), ("grpc-status", "7"),
         ]), ""));
 
+    a_reply_to_grpc_with_a_code_of_its_own => Scenario::new(
+            marking().on(C::RequestHeaders, [Op::Reply {
+                status: 429,
+                headers: headers([("retry-after", "1")]),
+                body: "slow",
+                grpc: 8,
+            }]),
+        )
+        .client(get("/").method("POST").header("content-type", "application/grpc"))
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 7 1",
+            "send_local_response 0",
+            "on_response_headers 2 5 1",
+            "get_header_map_value 0 200",
+            "get_header_map_value 0 application/grpc",
+            "get_header_map_value 1 ",
+            "add_header_map_value 0",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ])
+        .gets(got(200, &marked(&[("content-type", "application/grpc"), ("grpc-message", "slow"), ("grpc-status", "8"), ("retry-after", "1")]), ""));
+
+    a_reply_to_grpc_with_a_code_that_is_none => Scenario::new(
+            marking().on(C::RequestHeaders, [Op::Reply {
+                status: 429,
+                headers: Vec::new(),
+                body: "slow",
+                grpc: 17,
+            }]),
+        )
+        .client(get("/").method("POST").header("content-type", "application/grpc"))
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 7 1",
+            "send_local_response 0",
+            "on_response_headers 2 4 1",
+            "get_header_map_value 0 200",
+            "get_header_map_value 0 application/grpc",
+            "get_header_map_value 1 ",
+            "add_header_map_value 0",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ])
+        .gets(got(200, &marked(&[("content-type", "application/grpc"), ("grpc-message", "slow"), ("grpc-status", "14")]), ""));
+
+    a_reply_that_is_grpc_already => Scenario::new(
+            marking().on(C::RequestHeaders, [Op::Reply {
+                status: 200,
+                headers: headers([("content-type", "application/grpc"), ("grpc-status", "16"), ("grpc-message", "who? 100%25~")]),
+                body: "",
+                grpc: 7,
+            }]),
+        )
+        .client(get("/").method("POST").header("content-type", "application/grpc+proto"))
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 7 1",
+            "send_local_response 0",
+            "on_response_headers 2 4 1",
+            "get_header_map_value 0 200",
+            "get_header_map_value 0 application/grpc",
+            "get_header_map_value 1 ",
+            "add_header_map_value 0",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ])
+        .gets(got(200, &marked(&[("content-type", "application/grpc"), ("grpc-message", "who? 100%25~"), ("grpc-status", "16")]), ""));
+
+    a_code_means_nothing_to_others => Scenario::new(
+            marking().on(C::RequestHeaders, [Op::Reply {
+                status: 429,
+                headers: Vec::new(),
+                body: "slow",
+                grpc: 8,
+            }]),
+        )
+        .client(get("/").method("POST").header("content-type", "application/grpcs"))
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 7 1",
+            "send_local_response 0",
+            "on_response_headers 2 3 0",
+            "get_header_map_value 0 429",
+            "get_header_map_value 0 text/plain",
+            "get_header_map_value 0 4",
+            "add_header_map_value 0",
+            "on_response_body 2 4 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ])
+        .gets(got(429, &marked(&[("content-length", "4"), ("content-type", "text/plain")]), "slow"));
+
+    a_reply_to_grpc_web_is_left_as_it_is => Scenario::new(
+            marking().on(C::RequestHeaders, [Op::Reply {
+                status: 200,
+                headers: headers([("content-type", "application/grpc-web")]),
+                body: "frame",
+                grpc: 16,
+            }]),
+        )
+        .client(get("/").method("POST").header("content-type", "application/grpc-web"))
+        .logs(&[
+            "on_context_create 2 1",
+            "on_request_headers 2 7 1",
+            "send_local_response 0",
+            "on_response_headers 2 3 0",
+            "get_header_map_value 0 200",
+            "get_header_map_value 0 application/grpc-web",
+            "get_header_map_value 0 5",
+            "add_header_map_value 0",
+            "on_response_body 2 5 1",
+            "on_log 2",
+            "on_done 2",
+            "on_delete 2",
+        ])
+        .gets(got(200, &marked(&[("content-length", "5"), ("content-type", "application/grpc-web")]), "frame"));
+
     a_reply_that_splits_the_response => Scenario::new(
             Guest::new().on(C::RequestHeaders, [Op::Reply {
                 status: 403,
                 headers: headers([("x-echo", "a\r\nset-cookie: z=1")]),
                 body: "",
+                grpc: -1,
             }]),
         )
         .client(get("/"))

@@ -8,6 +8,7 @@ use super::{Decision, Outcome};
 use crate::account::StoreError;
 use crate::bucket::Bucket;
 use crate::forward::Edits;
+use crate::grpc::Grpc;
 use crate::id::DecisionId;
 use crate::key::Key;
 use crate::limiter::{Charge, Charged, Reservation};
@@ -33,6 +34,7 @@ pub(super) struct Draft {
     pub(super) wall: u64,
     pub(super) decision: u128,
     pub(super) is_head: bool,
+    pub(super) grpc: Option<Grpc>,
     pub(super) reason: Reason,
     pub(super) rule: Rc<Rule>,
     pub(super) route: Option<Rc<Route>>,
@@ -68,6 +70,7 @@ impl Draft {
             wall: moment.wall,
             decision: moment.decision,
             is_head: head.method == b"HEAD",
+            grpc: Grpc::of(head),
             // In doubt, refuse: whatever forgets to say what it found says this.
             reason: Reason::HostFailed,
             rule: Rc::clone(&policy.rules.guard),
@@ -157,7 +160,7 @@ impl Draft {
     /// The outcome of a request that waits
     fn hold(self, key: &Key, reservation: Reservation, now: u64, rate: RateHeaders) -> Outcome {
         let dialect = self.dialect;
-        let is_head = self.is_head;
+        let (is_head, grpc) = (self.is_head, self.grpc);
         let mut outcome = self.finish(Some(rate));
         let particulars = Particulars {
             retry_after: Some(0),
@@ -171,6 +174,7 @@ impl Draft {
         let refusal = Reply::refuse(
             late.reason,
             dialect,
+            grpc,
             late.decision,
             Some(&rate),
             particulars,
@@ -278,6 +282,7 @@ impl Draft {
                 Reply::refuse(
                     reason,
                     self.dialect,
+                    self.grpc,
                     decision,
                     rate.as_ref(),
                     self.particulars,

@@ -62,7 +62,7 @@ fn field() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
         8 => proptest::sample::select(vec![
             "GET", "POST", "HEAD", "OPTIONS", "/plain", "/scope", "/analyze", "/public/x", "/ready", "/healthz",
             "/nowhere", "/PLAIN", "/a/../b", "api.example", "other.example", "application/json", "gzip",
-            "websocket", "9999", "a,b", "",
+            "websocket", "9999", "a,b", "", "application/grpc", "application/grpc-web", "application/grpc-web-text+proto",
         ])
         .prop_map(|value| value.as_bytes().to_vec()),
         2 => Just(format!("Bearer {SECRET}").into_bytes()),
@@ -148,9 +148,28 @@ fn keys(value: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// Says that a reply in gRPC is one: the code in the headers and nothing behind them, or in the body
+fn check_grpc(reply: &Reply, media: &str) -> TestCaseResult {
+    let code = u16::from(reply.grpc_status);
+    prop_assert!((1..=16).contains(&code));
+    if media == "application/grpc" {
+        prop_assert!(reply.body.is_empty());
+        let told = header(reply, "grpc-status").unwrap();
+        prop_assert_eq!(told.parse::<u16>(), Ok(code));
+        prop_assert!(header(reply, "grpc-message").is_some());
+    } else {
+        prop_assert!(header(reply, "grpc-status").is_none());
+        prop_assert!(media.starts_with("application/grpc-web"));
+    }
+    Ok(())
+}
+
 fn check_body(reply: &Reply, outcome: &Outcome, dialect: &str) -> TestCaseResult {
-    let body: Value = serde_json::from_slice(&reply.body).unwrap();
     let media = header(reply, "content-type").unwrap();
+    if media.starts_with("application/grpc") {
+        return check_grpc(reply, media);
+    }
+    let body: Value = serde_json::from_slice(&reply.body).unwrap();
     if reply.status == 200 {
         prop_assert_eq!(media, "application/json");
         prop_assert!(body.is_object());
@@ -213,11 +232,12 @@ fn check_headers(reply: &Reply, outcome: &Outcome) -> TestCaseResult {
         Some(&*outcome.record.decision.to_string())
     );
     prop_assert_eq!(header(reply, "cache-control"), Some("no-store"));
-    prop_assert_eq!(header(reply, "allow").is_some(), reply.status == 405);
+    let status = outcome.record.reason.status();
+    prop_assert_eq!(header(reply, "allow").is_some(), status == 405);
     let challenge = header(reply, "www-authenticate").is_some();
-    prop_assert!(challenge == (reply.status == 401) || (challenge && reply.status == 403));
+    prop_assert!(challenge == (status == 401) || (challenge && status == 403));
     let retry_after = header(reply, "retry-after").map(|value| value.parse::<u64>().unwrap());
-    prop_assert_eq!(retry_after.is_some(), matches!(reply.status, 429 | 503));
+    prop_assert_eq!(retry_after.is_some(), matches!(status, 429 | 503));
     prop_assert_ne!(retry_after, Some(0));
     prop_assert_eq!(
         header(reply, "x-ratelimit-limit").is_some(),
@@ -247,7 +267,8 @@ proptest! {
                 prop_assert_eq!(status, 0);
                 continue;
             };
-            prop_assert_eq!(reply.status, status);
+            let grpc = header(reply, "content-type").unwrap().starts_with("application/grpc");
+            prop_assert_eq!(reply.status, if grpc { 200 } else { status });
             prop_assert!(
                 [200, 400, 401, 403, 404, 405, 413, 415, 429, 503].contains(&status), "{}", status
             );
