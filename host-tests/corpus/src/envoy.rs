@@ -144,7 +144,10 @@ impl Ring for Envoy {
 }
 
 /// The law of the whole: nothing that was sent made a VM trap, or Envoy warn.
-fn outlived(process: &Process) -> Result<(), String> {
+///
+/// # Errors
+/// What broke it.
+pub fn outlived(process: &Process) -> Result<(), String> {
     for line in process.admin("/stats?filter=vm_reload")?.lines() {
         if let Some((name, value)) = line.split_once(": ")
             && value != "0"

@@ -10,7 +10,7 @@ use crate::case::Answer;
 use crate::octets::printable;
 use crate::ring::Seen;
 use crate::wire::h1::{self, Incoming};
-use crate::wire::stream::Connection;
+use crate::wire::stream::{Connection, Deadline, PATIENCE};
 
 /// A server on a Unix socket. It ends with the process.
 #[derive(Debug)]
@@ -46,7 +46,10 @@ impl Upstream {
                 for stream in listener.incoming().flatten() {
                     let shared = Arc::clone(&shared);
                     // A tunnel or a held body must not keep the next request waiting.
-                    thread::spawn(move || serve(&mut Connection::accepted(stream), &shared));
+                    thread::spawn(move || {
+                        let deadline = Deadline::after(PATIENCE);
+                        serve(&mut Connection::accepted(stream, deadline), &shared);
+                    });
                 }
             });
         thread.map_err(failed)?;

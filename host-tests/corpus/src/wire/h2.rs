@@ -1,4 +1,5 @@
-//! HTTP/2 by hand (RFC 9113): one request on a connection of its own, with any bytes in its fields.
+//! HTTP/2 by hand (RFC 9113): one request on a connection of its own, with any bytes in its fields,
+//! all at once ([`exchange`]) or piece by piece ([`Call`]).
 
 use std::io::{self, Read, Write};
 
@@ -30,17 +31,7 @@ const PRIORITY: u8 = 32;
 /// # Errors
 /// No connection, nothing in time, or frames that break RFC 9113.
 pub fn exchange(address: &Address, message: &Message) -> io::Result<Option<Response>> {
-    let connection = Connection::open(address, Deadline::after(PATIENCE))?;
-    let mut client = Client {
-        connection,
-        initial_window: 65_535,
-        stream_window: 65_535,
-        connection_window: 65_535,
-        block: Vec::new(),
-        block_ends_stream: false,
-        response: None,
-        end: None,
-    };
+    let mut client = Call::open(address, Deadline::after(PATIENCE))?;
     match client.run(message) {
         // A peer that has had enough closes; what it said before counts.
         Err(e)
@@ -53,7 +44,7 @@ pub fn exchange(address: &Address, message: &Message) -> io::Result<Option<Respo
         }
         result => result?,
     }
-    Ok(client.response.filter(|_| client.end == Some(End::Whole)))
+    Ok(client.into_response())
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,7 +55,9 @@ enum End {
     Reset,
 }
 
-struct Client {
+/// A request and its response under way.
+#[derive(Debug)]
+pub struct Call {
     connection: Connection,
     initial_window: i64,
     stream_window: i64,
@@ -73,12 +66,39 @@ struct Client {
     block: Vec<u8>,
     block_ends_stream: bool,
     response: Option<Response>,
+    trailers: Vec<(String, Vec<u8>)>,
+    /// Whether the response had no more than its headers.
+    headers_end_stream: bool,
     end: Option<End>,
 }
 
-impl Client {
-    fn run(&mut self, message: &Message) -> io::Result<()> {
-        self.open()?;
+impl Call {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody listens, or not in time.
+    pub fn open(address: &Address, deadline: Deadline) -> io::Result<Self> {
+        let mut call = Self {
+            connection: Connection::open(address, deadline)?,
+            initial_window: 65_535,
+            stream_window: 65_535,
+            connection_window: 65_535,
+            block: Vec::new(),
+            block_ends_stream: false,
+            response: None,
+            trailers: Vec::new(),
+            headers_end_stream: false,
+            end: None,
+        };
+        call.greet()?;
+        Ok(call)
+    }
+
+    /// Sends the headers of a message and nothing of its body.
+    ///
+    /// # Errors
+    /// The connection is gone, or the deadline has passed; so for all that follow.
+    pub fn begin(&mut self, message: &Message, end_stream: bool) -> io::Result<()> {
         let mut fields = Vec::new();
         let pseudo = [
             (":method", &message.method),
@@ -101,7 +121,75 @@ impl Client {
             .partition(|(name, _)| name.starts_with(b":"));
         fields.extend(more);
         fields.extend(ordinary);
-        self.send_fields(&fields, message.body.is_none())?;
+        self.send_fields(&fields, end_stream)
+    }
+
+    /// Sends a piece of the body.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin), or the peer broke RFC 9113.
+    pub fn send_body(&mut self, data: &[u8], end_stream: bool) -> io::Result<()> {
+        self.send_data(data, end_stream)
+    }
+
+    /// Sends trailers, which end the request.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn send_trailers(&mut self, trailers: &[Field]) -> io::Result<()> {
+        self.send_fields(trailers, true)
+    }
+
+    /// Reads until there is so much of the response's body, or the stream has ended. With 0: until
+    /// there are its headers.
+    ///
+    /// # Errors
+    /// As [`send_body`](Self::send_body).
+    pub fn read(&mut self, len: usize) -> io::Result<()> {
+        while self.end.is_none() && self.response.as_ref().is_none_or(|r| r.body.len() < len) {
+            self.receive()?;
+        }
+        Ok(())
+    }
+
+    /// Reads until the stream has ended.
+    ///
+    /// # Errors
+    /// As [`send_body`](Self::send_body).
+    pub fn read_to_end(&mut self) -> io::Result<()> {
+        while self.end.is_none() {
+            self.receive()?;
+        }
+        Ok(())
+    }
+
+    /// What has come of the response.
+    pub fn response(&self) -> Option<&Response> {
+        self.response.as_ref()
+    }
+
+    /// The trailers that have come.
+    pub fn trailers(&self) -> &[(String, Vec<u8>)] {
+        &self.trailers
+    }
+
+    /// Whether the response was one header block that ended the stream.
+    pub fn is_trailers_only(&self) -> bool {
+        self.headers_end_stream
+    }
+
+    /// Whether the stream has ended, as it should and not by a reset.
+    pub fn is_whole(&self) -> bool {
+        self.end == Some(End::Whole)
+    }
+
+    fn into_response(self) -> Option<Response> {
+        let whole = self.is_whole();
+        self.response.filter(|_| whole)
+    }
+
+    fn run(&mut self, message: &Message) -> io::Result<()> {
+        self.begin(message, message.body.is_none())?;
         if let Some(body) = &message.body {
             let has_trailers = !message.trailers.is_empty();
             let mut pieces = body.iter().peekable();
@@ -119,7 +207,7 @@ impl Client {
     }
 
     /// The preface, and windows so large that the peer never waits for us.
-    fn open(&mut self) -> io::Result<()> {
+    fn greet(&mut self) -> io::Result<()> {
         let mut settings = Vec::new();
         for (id, value) in [(1_u16, 0_u32), (2, 0), (4, 0x7fff_ffff)] {
             settings.extend(id.to_be_bytes());
@@ -173,13 +261,6 @@ impl Client {
             self.stream_window -= chunk.len() as i64;
             self.connection_window -= chunk.len() as i64;
             rest = after;
-        }
-        Ok(())
-    }
-
-    fn read_to_end(&mut self) -> io::Result<()> {
-        while self.end.is_none() {
-            self.receive()?;
         }
         Ok(())
     }
@@ -271,6 +352,12 @@ impl Client {
             }
             if response.status >= 200 {
                 self.response = Some(response);
+                self.headers_end_stream = self.block_ends_stream;
+            }
+        } else {
+            for (name, value) in fields {
+                let name = String::from_utf8_lossy(&name).into_owned();
+                self.trailers.push((name, value));
             }
         }
         if self.block_ends_stream {

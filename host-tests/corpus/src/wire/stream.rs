@@ -102,10 +102,10 @@ impl Connection {
     }
 
     /// A connection that was accepted.
-    pub fn accepted(stream: UnixStream) -> Self {
+    pub fn accepted(stream: UnixStream, deadline: Deadline) -> Self {
         Self {
             socket: Socket::Unix(stream),
-            deadline: Deadline::after(PATIENCE),
+            deadline,
         }
     }
 }
