@@ -82,6 +82,18 @@ fn the_peer_is_the_client(stage: &Stage) {
         ("nonsense", spent(6)),
     ];
     check_forwarded(stage, "edge", &claims);
+    // Nor do the other headers that are said to tell an address.
+    for (n, name) in (7..).zip([
+        "Forwarded: for",
+        "True-Client-IP",
+        "X-Client-IP",
+        "X-Envoy-External-Address",
+        "X-Real-IP",
+    ]) {
+        let separator = if name.contains(':') { "=" } else { ": " };
+        let line = format!("{name}{separator}198.51.100.7\r\n");
+        assert_eq!(ask(stage, "edge", b"", &line), spent(n), "{line}");
+    }
 }
 
 /// `xff_num_trusted_hops: 1`: the last entry is what our proxy saw; those before it are claims.
@@ -104,8 +116,14 @@ fn behind_one_proxy(stage: &Stage) {
         // Who comes around the proxy, or sends what is no address, is the peer.
         ("", spent(1)),
         ("nonsense", spent(2)),
+        ("192.0.2.1:4711", spent(3)),
     ];
     check_forwarded(stage, "hop1", &claims);
+    // A proxy may add a line of its own in place of an entry.
+    let lines = "X-Forwarded-For: 198.51.100.7\r\nX-Forwarded-For: 192.0.2.2\r\n";
+    assert_eq!(ask(stage, "hop1", b"", lines), spent(2));
+    let lines = "X-Forwarded-For: 192.0.2.2\r\nX-Forwarded-For: 198.51.100.7\r\n";
+    assert_eq!(ask(stage, "hop1", b"", lines), Seen::Denied);
 }
 
 /// `xff_num_trusted_hops: 2`: the last entry is the outer proxy's address, the one before it the

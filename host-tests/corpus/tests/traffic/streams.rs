@@ -11,6 +11,10 @@ use crate::stage::{PATIENCE, Stage, WITH_KEY};
 
 pub(crate) const TESTS: &[Test] = &[
     ("server-sent-events-go-on", server_sent_events_go_on),
+    (
+        "a-client-that-leaves-ends-its-stream",
+        a_client_that_leaves_ends_its_stream,
+    ),
     ("a-long-download-goes-on", a_long_download_goes_on),
     ("a-large-upload-is-streamed", a_large_upload_is_streamed),
     (
@@ -77,6 +81,19 @@ fn server_sent_events_go_on(stage: &Stage) {
     }
     upstream.write_chunk("");
     client.end_chunks();
+}
+
+/// Whoever leaves is not talked to any longer.
+fn a_client_that_leaves_ends_its_stream(stage: &Stage) {
+    let mut client = stage.client("edge");
+    client.write(format!("GET /v1/stream/events HTTP/1.1\r\n{WITH_KEY}\r\n"));
+    let (_, mut upstream) = stage.upstream();
+    upstream.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+    upstream.write_chunk("begun");
+    client.head();
+    assert_eq!(client.take_chunks(5), b"begun");
+    drop(client);
+    assert_eq!(upstream.until_closed(), b"");
 }
 
 /// A download of known length that trickles.
