@@ -218,7 +218,11 @@ fn domain(text: &str) -> Option<String> {
 ///
 /// The path of a URL stays as it is: a real one may hold `[.]`.
 fn refang(text: &str) -> Option<String> {
-    let mut text = text.to_owned();
+    // What a URL parser drops hides nothing from us (WHATWG URL, section 4.4).
+    let mut text = text.trim_matches(|c: char| c <= ' ').to_owned();
+    if text.bytes().any(|byte| byte < b' ') {
+        text.retain(|c| !matches!(c, '\t' | '\n' | '\r'));
+    }
     let before = text.len();
     let mut changed = false;
     for (fanged, plain) in [
@@ -360,6 +364,8 @@ mod tests {
             "hXXp[:]//evil.example/x",
             "hxxp[://]evil(.)example/x",
             "http://evil[dot]example/x",
+            "hxxp\t://evil.example/x",
+            "\u{1}h\nxxp://evil.example/x",
         ] {
             let target = Target::classify(text);
             assert_eq!(target.canonical, "http://evil.example/x", "{text}");
