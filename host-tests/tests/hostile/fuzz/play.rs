@@ -30,6 +30,8 @@ pub(super) struct Plug {
     root: Root,
     /// Which policy is in force; `None`: none is.
     pub(super) policy: Option<usize>,
+    /// Whether it was garbled: then nothing is known of it but that it is a policy.
+    pub(super) garbled: bool,
 }
 
 #[derive(Clone)]
@@ -212,11 +214,11 @@ impl<'a> Play<'a> {
             assert_eq!(before, after, "a refused policy took something away");
             return;
         };
-        // A garbled policy that is taken is some policy: nothing is known of it but that it is one.
         self.plugs.push(Plug {
             worker,
             root,
             policy,
+            garbled: bad,
         });
     }
 
