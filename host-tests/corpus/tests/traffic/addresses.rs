@@ -113,7 +113,8 @@ fn behind_one_proxy(stage: &Stage) {
         ("2001:db8:bad:1::1", Seen::Denied),
         ("::ffff:192.0.2.1", spent(5)),
         ("::ffff:198.51.100.7", Seen::Denied),
-        // Who comes around the proxy, or sends what is no address, is the peer.
+        // Without an entry, or where it is no address, it is the peer. (Who comes around the proxy and
+        // writes an entry is believed: that one is the network's to prevent.)
         ("", spent(1)),
         ("nonsense", spent(2)),
         ("192.0.2.1:4711", spent(3)),
@@ -134,7 +135,7 @@ fn behind_two_proxies(stage: &Stage) {
         ("203.0.113.9, 192.0.2.1, 10.0.0.1", spent(2)),
         ("198.51.100.7, 192.0.2.1, 10.0.0.2", spent(3)),
         ("192.0.2.1, 198.51.100.7, 10.0.0.1", Seen::Denied),
-        // Too few entries: it came around a proxy.
+        // Too few entries: it is the peer.
         ("198.51.100.7", spent(1)),
         ("", spent(2)),
     ];
