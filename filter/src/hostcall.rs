@@ -44,6 +44,15 @@ pub(crate) enum ClockId {
     Monotonic = 1,
 }
 
+/// The kinds of metrics, by their numbers in the ABI
+#[derive(Clone, Copy, Debug)]
+#[repr(u32)]
+pub(crate) enum MetricKind {
+    Counter = 0,
+    Gauge = 1,
+    Histogram = 2,
+}
+
 /// Names and values, in order
 pub(crate) type Headers<'a> = Vec<(&'a [u8], &'a [u8])>;
 
@@ -162,6 +171,50 @@ pub(crate) fn property(path: &[&str]) -> Result<Vec<u8>, HostError> {
     };
     check(status)?;
     Ok(out.into_vec())
+}
+
+/// Sets a property of the stream, which other filters and the host's access log read
+pub(crate) fn set_property(name: &str, value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: pointers and lengths are of live slices.
+    check(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
+}
+
+/// Calls a function that only this host has; what it returns is of no interest
+pub(crate) fn call_foreign(name: &str, arguments: &[u8]) -> Result<(), HostError> {
+    let mut out = Out::new();
+    // SAFETY: pointers and lengths are of live slices and of places that outlive the call.
+    let status = unsafe {
+        proxy_call_foreign_function(
+            name.as_ptr(),
+            name.len(),
+            arguments.as_ptr(),
+            arguments.len(),
+            &raw mut out.data,
+            &raw mut out.size,
+        )
+    };
+    drop(out.into_vec());
+    check(status)
+}
+
+/// Defines a metric, and gives the number by which it is known
+pub(crate) fn define_metric(kind: MetricKind, name: &str) -> Result<u32, HostError> {
+    let mut number = 0;
+    // SAFETY: pointer and length are of a live string, and the place outlives the call.
+    check(unsafe { proxy_define_metric(kind as u32, name.as_ptr(), name.len(), &raw mut number) })?;
+    Ok(number)
+}
+
+/// Adds to a counter or gauge
+pub(crate) fn increment_metric(number: u32, offset: i64) -> Result<(), HostError> {
+    // SAFETY: numbers are all there is.
+    check(unsafe { proxy_increment_metric(number, offset) })
+}
+
+/// Adds to a counter, sets a gauge, or adds a value to a histogram
+pub(crate) fn record_metric(number: u32, value: u64) -> Result<(), HostError> {
+    // SAFETY: numbers are all there is.
+    check(unsafe { proxy_record_metric(number, value) })
 }
 
 /// A shared value, and the number under which it may be replaced
@@ -351,6 +404,23 @@ unsafe extern "C" {
         data: *mut *mut u8,
         size: *mut usize,
     ) -> u32;
+    fn proxy_set_property(
+        path: *const u8,
+        path_size: usize,
+        value: *const u8,
+        value_size: usize,
+    ) -> u32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        arguments: *const u8,
+        arguments_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> u32;
+    fn proxy_define_metric(kind: u32, name: *const u8, size: usize, number: *mut u32) -> u32;
+    fn proxy_increment_metric(number: u32, offset: i64) -> u32;
+    fn proxy_record_metric(number: u32, value: u64) -> u32;
     fn proxy_get_shared_data(
         key: *const u8,
         key_size: usize,

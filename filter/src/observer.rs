@@ -10,6 +10,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::hostcall::{self, Buffer};
+use crate::recorder;
 use crate::shared_data::SharedData;
 use crate::stream::{client, examine};
 use crate::vm;
@@ -99,7 +100,7 @@ impl Watched {
 /// Says what would have been done
 fn note(outcome: Option<Outcome>) {
     if let Some(outcome) = outcome {
-        log::debug!("decision {}", outcome.record.to_json());
+        recorder::tell(&outcome.record);
     }
 }
 

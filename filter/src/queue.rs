@@ -5,6 +5,7 @@ use core::cell::RefCell;
 use portcullis_policy::{Hold, Outcome, Release};
 
 use crate::hostcall::{self, HostError};
+use crate::recorder;
 use crate::shared_data::SharedData;
 use crate::stream::answer;
 use crate::vm;
@@ -60,7 +61,7 @@ pub(crate) fn tick(root: u32) {
             }
             Release::Reply(reply, reason) => answer(&reply, reason),
             Release::Late(outcome) => {
-                log::debug!("decision {}", outcome.record.to_json());
+                recorder::tell(&outcome.record);
                 if let portcullis_policy::Decision::Reply(reply) = &outcome.decision {
                     answer(reply, outcome.record.reason);
                 }

@@ -9,7 +9,7 @@ use proxy_wasm::types::ContextType;
 use crate::hostcall::{self, Buffer};
 use crate::observer::{Bystander, Observer};
 use crate::stream::Stream;
-use crate::{epoch, logger, queue, vm};
+use crate::{epoch, logger, metrics, queue, recorder, vm};
 
 /// One configuration of the filter; without a valid one every request is refused
 #[derive(Debug)]
@@ -44,6 +44,8 @@ impl Root {
         let policy = Policy::parse(&configuration, &namespace)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         log::info!("policy in force: {}", policy.summary());
+        recorder::declare();
+        metrics::in_force(&policy);
         self.policy = Some(Rc::new(policy));
         Ok(())
     }
@@ -61,6 +63,7 @@ impl RootContext for Root {
                 for error in errors {
                     log::error!("policy refused: {error}");
                 }
+                metrics::refused();
                 false
             }
         }

@@ -3,16 +3,16 @@
 use std::rc::Rc;
 
 use portcullis_policy::{
-    AwaitBody, Body, Decision, Edit, Edits, Outcome, Pause, Policy, RateHeaders, Reason, Reply,
-    Request, Step, is_reserved, parse_client,
+    AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Outcome, Pause, Policy, RateHeaders,
+    Reason, Reply, Request, Step, is_reserved, parse_client,
 };
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::hostcall::{self, Buffer, HostError, Map};
-use crate::queue;
 use crate::shared_data::SharedData;
 use crate::vm;
+use crate::{queue, recorder};
 
 /// A stream; its whole state is its phase
 #[derive(Debug)]
@@ -40,7 +40,7 @@ enum Phase {
         rate: Option<RateHeaders>,
     },
     /// The request went on; the response gets these headers
-    Forwarded(Option<RateHeaders>),
+    Forwarded(Option<RateHeaders>, Option<Box<str>>),
     /// We have answered, or tried to
     Replied,
 }
@@ -126,12 +126,12 @@ impl Stream {
 
     fn unavailable(&mut self, reason: Reason) -> Action {
         let decision = vm::decide(|_, moment| moment.decision).unwrap_or_default();
-        self.apply(Outcome::unavailable(reason, decision), Editing::All)
+        let outcome = Outcome::unavailable(reason, decision).recorded_by(self.policy.as_ref());
+        self.apply(outcome, Editing::All)
     }
 
     /// Carries a decision out: the only place that acts on a request
     fn apply(&mut self, outcome: Outcome, editing: Editing) -> Action {
-        log::debug!("decision {}", outcome.record.to_json());
         let Outcome {
             decision,
             record,
@@ -144,14 +144,18 @@ impl Stream {
                     // A request whose credential or claims could not be taken off never goes on.
                     return self.unavailable(Reason::HostFailed);
                 }
-                Phase::Forwarded(rate)
+                Phase::Forwarded(rate, record.explanation().map(Into::into))
             }
             Decision::Reply(_) => Phase::Replied,
         };
-        if let Some(hold) = hold {
-            if queue::hold(self.context, self.root, hold).is_none() {
-                return self.unavailable(Reason::HostFailed);
-            }
+        let is_held = hold.is_some();
+        if let Some(hold) = hold
+            && queue::hold(self.context, self.root, hold).is_none()
+        {
+            return self.unavailable(Reason::HostFailed);
+        }
+        recorder::tell(&record);
+        if is_held {
             let next = Box::new(next);
             self.phase = Phase::Held { next, rate };
             return Action::Pause;
@@ -178,7 +182,7 @@ impl Phase {
     /// What a callback returns that decides nothing
     fn action(&self) -> Action {
         match self {
-            Self::Forwarded(_) => Action::Continue,
+            Self::Forwarded(..) => Action::Continue,
             // A body before its headers is nothing that we have let through.
             Self::Fresh | Self::Body(_) | Self::Held { .. } | Self::Replied => Action::Pause,
         }
@@ -253,19 +257,23 @@ impl HttpContext for Stream {
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         self.settle();
-        let rate = match &self.phase {
-            Phase::Forwarded(rate) => *rate,
+        let (rate, explanation) = match &self.phase {
+            Phase::Forwarded(rate, explanation) => (*rate, explanation.as_deref()),
             // The host answered before the body was in, or the time had come.
-            Phase::Body(waiting) => waiting.rate(),
-            Phase::Held { rate, .. } => *rate,
-            Phase::Fresh | Phase::Replied => None,
+            Phase::Body(waiting) => (waiting.rate(), None),
+            Phase::Held { rate, .. } => (*rate, None),
+            Phase::Fresh | Phase::Replied => (None, None),
         };
+        // A response that can't be given a header is still the response.
         if let Some(rate) = rate {
             rate.each(|name, value| {
-                // A response that can't be given a header is still the response.
                 let _: Result<(), HostError> =
                     hostcall::replace_header(Map::ResponseHeaders, name, value);
             });
+        }
+        if let Some(explanation) = explanation {
+            let _: Result<(), HostError> =
+                hostcall::replace_header(Map::ResponseHeaders, EXPLANATION, explanation);
         }
         Action::Continue
     }

@@ -4,6 +4,7 @@
 pub(crate) mod advice;
 mod api;
 mod quantity;
+mod recording;
 mod route;
 mod schema;
 mod threat;
@@ -11,6 +12,7 @@ mod threat;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::format;
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -27,6 +29,7 @@ use crate::path;
 use crate::policy::{Mode, Pause, Policy, Probes, Rules};
 use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
+use crate::recording::DEFAULT;
 
 /// Compiles a document whose maps are sorted
 ///
@@ -84,6 +87,13 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         .map_or_else(default_unauthenticated, |rule| {
             read_unauthenticated(&rule, errors)
         });
+    let recording = map
+        .take("record")
+        .map_or(DEFAULT, |record| recording::read(&record, errors));
+    let explained = map
+        .take("explain")
+        .map(|explain| recording::read_explain(&explain, errors))
+        .unwrap_or_default();
     let indicators = map
         .take("threat")
         .map(|threat| threat::read(&threat, errors))
@@ -93,6 +103,7 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
     let context = api::Context {
         namespace,
         revoked: &revoked,
+        explained: &explained,
         pause,
     };
     for (key, at) in map
@@ -109,15 +120,19 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
                 errors.push(&path, "another API has this host");
             }
         }
-        apis.push(api);
+        apis.push(Rc::new(api));
     }
     if apis.is_empty() && errors.is_empty() {
         errors.push("apis", "must name at least one API");
     }
     map.finish(errors);
+    let digest = digest_of(document);
+    let revision =
+        revision.map_or_else(|| revision_of(digest), |revision| revision.as_str().into());
     Some(Policy {
         clients: AccountKey::of_clients(namespace),
-        revision: revision.map_or_else(|| digest_of(document), |revision| revision.as_str().into()),
+        revision,
+        digest,
         mode,
         pause,
         max_accounts: max_accounts.unwrap_or(DEFAULT_MAX_ACCOUNTS),
@@ -127,6 +142,7 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         apis,
         hosts,
         indicators,
+        recording,
         rules: Rules {
             clients: Rule::new(RuleKind::Clients, "clients.deny"),
             exempt: Rule::new(RuleKind::Probes, "probes.exempt"),
@@ -162,10 +178,15 @@ fn key_name(key: &str, at: &At<'_>, errors: &mut Errors) -> Option<Name> {
         .ok()
 }
 
-/// The revision of a policy that names none: the same for every form of the same document
-fn digest_of(document: &Node) -> Box<str> {
+/// The same for every form of the same document
+fn digest_of(document: &Node) -> [u8; 6] {
     let text = serde_json::to_vec(document).unwrap_or_default();
     let [a, b, c, d, e, f, ..]: [u8; 32] = Sha256::digest(&text).into();
+    [a, b, c, d, e, f]
+}
+
+/// The revision of a policy that names none
+fn revision_of([a, b, c, d, e, f]: [u8; 6]) -> Box<str> {
     format!("sha256:{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}").into()
 }
 

@@ -20,7 +20,7 @@ use crate::policy::{Mode, Policy};
 use crate::queue::{Hold, Queue, Release};
 use crate::rate::RateHeaders;
 use crate::reason::Reason;
-use crate::record::{Record, Rule, RuleKind};
+use crate::record::{EXPLANATION, Record, Rule, RuleKind};
 use crate::reply::{Dialect, Particulars, Reply};
 use crate::request::{Head, Moment, Request};
 use crate::route::Route;
@@ -130,7 +130,7 @@ impl Outcome {
     /// A refusal by a shell that can't decide: [`Reason::NotReady`] without a valid policy,
     /// [`Reason::HostFailed`] when the host refuses what the decision needs
     pub fn unavailable(reason: Reason, decision: u128) -> Self {
-        let rule = Rule::new(RuleKind::Builtin, "builtin.host");
+        let decision = decision.into();
         let particulars = Particulars {
             retry_after: Some(0),
             ..Particulars::default()
@@ -143,16 +143,21 @@ impl Outcome {
             None,
             particulars,
         );
+        let reply = Reply::refuse(reason, Dialect::Problem, decision, None, None, particulars);
         let record = Record {
-            decision: decision.into(),
+            decision,
             reason,
             mode: Mode::Enforce,
-            rule,
+            rule: Rule::new(RuleKind::Builtin, "builtin.host"),
+            policy: None,
+            api: None,
             route: None,
             key: None,
             class: None,
             remaining: None,
             wait: None,
+            verdict: None,
+            extras: None,
         };
         Self {
             decision: Decision::Reply(reply),
@@ -160,6 +165,12 @@ impl Outcome {
             rate: None,
             hold: None,
         }
+    }
+
+    /// The same, recorded as a policy wants it
+    pub fn recorded_by(mut self, policy: Option<&Rc<Policy>>) -> Self {
+        self.record.policy = policy.cloned();
+        self
     }
 }
 
@@ -220,7 +231,9 @@ impl Engine {
             .authority
             .and_then(|authority| policy.api_of(authority));
         let mut draft = Draft::new(policy, api, &head, moment);
-        match examine(policy, api, &head, request, &mut draft) {
+        draft.asks_why = reserved.iter().any(|name| name == EXPLANATION.as_bytes());
+        draft.note(&head, request);
+        match examine(policy, api.map(Rc::as_ref), &head, request, &mut draft) {
             Finding::Unkeyed {
                 reason,
                 rule,

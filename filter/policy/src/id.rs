@@ -47,6 +47,12 @@ impl From<u128> for DecisionId {
     }
 }
 
+impl From<DecisionId> for u128 {
+    fn from(id: DecisionId) -> Self {
+        id.0
+    }
+}
+
 /// Writes the lowest digits of a number
 fn write(places: &mut [u8], mut rest: u64) {
     const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";

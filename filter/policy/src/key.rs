@@ -29,6 +29,8 @@ pub(crate) struct Key {
     /// Seconds since the Unix epoch: not valid from here
     pub(crate) expires: Option<u64>,
     pub(crate) state: KeyState,
+    /// Whether its callers may be told rule and reason
+    pub(crate) may_ask_why: bool,
     pub(crate) rule: Rc<Rule>,
 }
 

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use crate::account::AccountKey;
 use crate::bucket::Bucket;
 use crate::compile;
+use crate::counter::Series;
 use crate::error::ConfigError;
 use crate::host;
 use crate::indicator::Indicators;
@@ -20,6 +21,7 @@ use crate::name::Name;
 use crate::node::Node;
 use crate::protobuf;
 use crate::record::Rule;
+use crate::recording::{ClientForm, Recording};
 use crate::reply::Dialect;
 use crate::template::Router;
 
@@ -35,10 +37,13 @@ pub struct Policy {
     pub(crate) probes: Probes,
     pub(crate) denied_clients: Vec<IpNet>,
     pub(crate) unauthenticated: Bucket,
-    pub(crate) apis: Vec<Api>,
+    pub(crate) apis: Vec<Rc<Api>>,
     /// APIs by host; the empty host stands for every other one
     pub(crate) hosts: HashMap<String, usize>,
     pub(crate) indicators: Indicators,
+    pub(crate) recording: Recording,
+    /// The document's digest, as it is shown
+    pub(crate) digest: [u8; 6],
     pub(crate) rules: Rules,
 }
 
@@ -76,6 +81,7 @@ pub(crate) struct Probes {
 #[derive(Debug)]
 pub(crate) struct Api {
     pub(crate) name: Name,
+    pub(crate) series: Series,
     pub(crate) dialect: Dialect,
     pub(crate) keys: KeyRing,
     pub(crate) strips_credential: bool,
@@ -165,7 +171,14 @@ impl Policy {
     /// only when a step asks: it is one of the dearer facts.
     #[must_use]
     pub fn wants_client(&self) -> bool {
-        !self.denied_clients.is_empty()
+        !self.denied_clients.is_empty() || self.recording.client != ClientForm::None
+    }
+
+    /// A number for the document, below 2^48: another one under every change, for a gauge
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        let [a, b, c, d, e, f] = self.digest;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
     }
 
     /// What the policy holds, in one line for a log
@@ -175,7 +188,7 @@ impl Policy {
         format!("revision {}, apis: {}", self.revision, names.join(", "))
     }
 
-    pub(crate) fn api_of(&self, authority: &[u8]) -> Option<&Api> {
+    pub(crate) fn api_of(&self, authority: &[u8]) -> Option<&Rc<Api>> {
         let known = core::str::from_utf8(authority)
             .ok()
             .and_then(|host| self.hosts.get(host));

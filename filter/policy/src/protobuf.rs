@@ -3,12 +3,15 @@
 //! Follows the encoding of protocol buffers (varints, length-delimited fields) for the four
 //! messages of `google/protobuf/struct.proto`, and nothing else.
 
+mod writer;
+
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde_json::Number;
 
+pub(crate) use self::writer::StructWriter;
 use crate::node::{Keys, MAX_DEPTH, Node};
 
 /// Decodes the bytes of a `Struct`

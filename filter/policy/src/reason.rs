@@ -123,6 +123,12 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether the request was refused
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        self.status() >= 400
+    }
+
     /// The word that the caller reads
     ///
     /// It is [`word`](Self::word), but one for all that is wrong with a credential: the body

@@ -1,21 +1,34 @@
 //! The record of one decision.
 
 use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::format;
 use alloc::rc::Rc;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::IpAddr;
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use ipnet::IpNet;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::counter::{Counter, Series};
 use crate::id::DecisionId;
 use crate::key::Key;
-use crate::policy::Mode;
+use crate::policy::{Api, Mode, Policy};
+use crate::protobuf::StructWriter;
 use crate::reason::Reason;
+use crate::recording::{ClientForm, DEFAULT, Recording, Told};
 use crate::route::Route;
+use crate::trace::TraceId;
+use crate::verdict::Classification;
 
 /// Everything that is known of one decision; never holds a credential
 ///
-/// Serialises to one JSON object with the fields `decision`, `reason`, `rule` and, where it is
-/// `observe`, `mode`, and where they are known, `api`, `route`, `principal`, `tier`, `key`, `class`, `remaining` and `wait_ms`.
+/// It is one structure wherever it goes, as JSON and as a `google.protobuf.Struct`: `v` (1, and
+/// another number when a field changes its meaning), `decision`, `mode` (`enforce`, `observe`), `reason`,
+/// `rule`, `policy` (its revision), `bundle` (null: keys stand in the policy); where
+/// they are known `api`, `route`, `principal`, `tier`, `key`, `class`, `remaining`, `wait_ms`, `verdict`,
+/// `score`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The decision's id
@@ -26,12 +39,42 @@ pub struct Record {
     pub mode: Mode,
     /// The rule that made the decision
     pub rule: Rc<Rule>,
+    pub(crate) policy: Option<Rc<Policy>>,
+    pub(crate) api: Option<Rc<Api>>,
     pub(crate) route: Option<Rc<Route>>,
     pub(crate) key: Option<Rc<Key>>,
     pub(crate) class: Option<Rc<str>>,
     pub(crate) remaining: Option<u64>,
     /// Nanoseconds for which the request is held
     pub(crate) wait: Option<u64>,
+    /// What the target was found to be, and its score
+    pub(crate) verdict: Option<(Classification, u8)>,
+    pub(crate) extras: Option<Box<Extras>>,
+}
+
+/// What few decisions have: the others need not carry it
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Extras {
+    /// The target in the form that the policy asks for
+    pub(crate) target: Option<String>,
+    /// The client's address, where the policy asks for it
+    pub(crate) client: Option<IpAddr>,
+    pub(crate) trace: Option<TraceId>,
+    /// What a caller who asked why, and may, is told
+    pub(crate) explanation: Option<String>,
+}
+
+/// The header in which a caller asks why, and is told
+pub const EXPLANATION: &str = "x-portcullis-explain";
+
+/// The version of the structure
+const VERSION: u64 = 1;
+
+/// The value of a field
+enum Value<'a> {
+    Null,
+    Number(u64),
+    Text(&'a str),
 }
 
 impl Record {
@@ -40,36 +83,172 @@ impl Record {
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
+
+    /// The record as the bytes of a `google.protobuf.Struct`, which a host's access log takes
+    /// apart
+    #[must_use]
+    pub fn to_struct(&self) -> Vec<u8> {
+        let mut fields = StructWriter::with_capacity(512);
+        self.each(&mut |name, value| match value {
+            Value::Null => fields.null(name),
+            Value::Number(number) => fields.number(name, number),
+            Value::Text(text) => fields.text(name, text),
+        });
+        fields.into_bytes()
+    }
+
+    /// Where the policy wants the decision told
+    #[must_use]
+    pub fn told(&self) -> Told {
+        self.recording().told(self.reason, self.decision.into())
+    }
+
+    /// For how many milliseconds the request is held by a limit, rounded up; `None` for one that is
+    /// not
+    #[must_use]
+    pub fn wait_ms(&self) -> Option<u64> {
+        self.wait.map(|wait| wait.div_ceil(1_000_000))
+    }
+
+    /// The counter of the decision
+    #[must_use]
+    pub fn counter(&self) -> Counter<'_> {
+        let (api, route) = (self.api.as_ref(), self.route.as_ref());
+        let series = match (route, api) {
+            (Some(route), _) => route.series,
+            (None, Some(api)) => api.series,
+            (None, None) => Series::default(),
+        };
+        Counter {
+            series,
+            api: api.map(|api| &api.name),
+            route: route.map(|route| &route.name),
+            reason: self.reason,
+            observed: self.mode == Mode::Observe,
+        }
+    }
+
+    /// Reason, rule and what is left, as a structured item with parameters (RFC 9651)
+    fn to_explanation(&self) -> String {
+        let mut text = format!("{};rule=\"", self.reason.word());
+        for c in self.rule.path.chars() {
+            match c {
+                '"' | '\\' => text.extend(['\\', c]),
+                ' '..='~' => text.push(c),
+                _ => text.push('?'),
+            }
+        }
+        text.push('"');
+        if let Some(remaining) = self.remaining {
+            text.push_str(&format!(";remaining={remaining}"));
+        }
+        text
+    }
+
+    /// The value of the response's header [`EXPLANATION`], for a caller who asked why and may; a
+    /// [`Reply`](crate::Reply) holds it already
+    #[must_use]
+    pub fn explanation(&self) -> Option<&str> {
+        self.extras.as_ref()?.explanation.as_deref()
+    }
+
+    pub(crate) fn trace(&self) -> Option<&TraceId> {
+        self.extras.as_ref()?.trace.as_ref()
+    }
+
+    /// Notes what a caller who asked why is told
+    pub(crate) fn explain(&mut self) {
+        let explanation = self.to_explanation();
+        self.extras.get_or_insert_default().explanation = Some(explanation);
+    }
+
+    fn recording(&self) -> &Recording {
+        self.policy
+            .as_ref()
+            .map_or(&DEFAULT, |policy| &policy.recording)
+    }
+
+    /// Hands out each field, in the order of the structure
+    fn each(&self, field: &mut dyn FnMut(&'static str, Value<'_>)) {
+        let mut text = |name, value: Option<&str>| {
+            if let Some(value) = value {
+                field(name, Value::Text(value));
+            }
+        };
+        let (route, key) = (self.route.as_ref(), self.key.as_ref());
+        let mode = match self.mode {
+            Mode::Observe => "observe",
+            Mode::Enforce | Mode::Disabled => "enforce",
+        };
+        text("decision", Some(self.decision.text().as_str()));
+        text("mode", Some(mode));
+        text("reason", Some(self.reason.word()));
+        text("rule", Some(&self.rule.path));
+        text("api", self.api.as_ref().map(|api| api.name.as_str()));
+        text("route", route.map(|route| route.name.as_str()));
+        text("principal", key.map(|key| key.principal.as_str()));
+        text("tier", key.map(|key| key.tier.name.as_str()));
+        text("key", key.map(|key| key.id.as_str()));
+        text("class", self.class.as_deref());
+        text("verdict", self.verdict.map(|(found, _)| found.word()));
+        if let Some(extras) = &self.extras {
+            text("target", extras.target.as_deref());
+            text("client", self.client(extras).as_deref());
+            text("trace_id", extras.trace.as_ref().map(TraceId::as_str));
+        }
+        text(
+            "policy",
+            self.policy.as_ref().map(|policy| policy.revision()),
+        );
+        field("v", Value::Number(VERSION));
+        if let Some(remaining) = self.remaining {
+            field("remaining", Value::Number(remaining));
+        }
+        if let Some(wait) = self.wait_ms() {
+            field("wait_ms", Value::Number(wait));
+        }
+        if let Some((_, score)) = self.verdict {
+            field("score", Value::Number(score.into()));
+        }
+        // Keys stand in the policy: there is no bundle of them yet.
+        field("bundle", Value::Null);
+    }
+
+    fn client(&self, extras: &Extras) -> Option<String> {
+        let address = extras.client?;
+        match self.recording().client {
+            ClientForm::None => None,
+            ClientForm::Full => Some(address.to_string()),
+            ClientForm::Prefix => {
+                let bits = if address.is_ipv4() { 24 } else { 48 };
+                let network = IpNet::new(address, bits).ok()?;
+                Some(network.trunc().to_string())
+            }
+        }
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Number(number) => serializer.serialize_u64(*number),
+            Self::Text(text) => serializer.serialize_str(text),
+        }
+    }
 }
 
 impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut record = serializer.serialize_struct("Record", 12)?;
-        record.serialize_field("decision", self.decision.text().as_str())?;
-        record.serialize_field("reason", self.reason.word())?;
-        record.serialize_field("rule", &self.rule.path)?;
-        if self.mode == Mode::Observe {
-            record.serialize_field("mode", "observe")?;
-        }
-        if let Some(route) = &self.route {
-            record.serialize_field("api", route.api.as_str())?;
-            record.serialize_field("route", route.name.as_str())?;
-        }
-        if let Some(key) = &self.key {
-            record.serialize_field("principal", key.principal.as_str())?;
-            record.serialize_field("tier", key.tier.name.as_str())?;
-            record.serialize_field("key", key.id.as_str())?;
-        }
-        if let Some(class) = &self.class {
-            record.serialize_field("class", &**class)?;
-        }
-        if let Some(remaining) = self.remaining {
-            record.serialize_field("remaining", &remaining)?;
-        }
-        if let Some(wait) = self.wait {
-            record.serialize_field("wait_ms", &wait.div_ceil(1_000_000))?;
-        }
-        record.end()
+        let mut map = serializer.serialize_map(None)?;
+        let mut result = Ok(());
+        self.each(&mut |name, value| {
+            if result.is_ok() {
+                result = map.serialize_entry(name, &value);
+            }
+        });
+        result?;
+        map.end()
     }
 }
 

@@ -10,6 +10,8 @@ use crate::grpc::{self, Grpc};
 use crate::id::DecisionId;
 use crate::rate::RateHeaders;
 use crate::reason::Reason;
+use crate::record::EXPLANATION;
+use crate::trace::TraceId;
 
 /// A reply that the gate gives itself
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,7 +29,8 @@ pub struct Reply {
 /// The words of an API: its error bodies and the unit of its `X-RateLimit-Reset`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Dialect {
-    /// `{"error_code", "message", "details", "trace_id"}`; Reset is a Unix time
+    /// `{"error_code", "message", "details", "trace_id"}`; Reset is a Unix time. The trace is the one
+    /// that `traceparent` names, or else the decision
     Cybervault,
     /// `{"detail"}`; Reset is in seconds from now
     Cyborux,
@@ -77,6 +80,14 @@ impl Dialect {
         decision: DecisionId,
         particulars: &Particulars,
     ) -> Vec<u8> {
+        decision: DecisionId,
+        trace: Option<&TraceId>,
+        particulars: &Particulars,
+    ) -> Vec<u8> {
+        let mut message = reason.message().to_string();
+        if let Some((name, problem)) = &particulars.field {
+            message = format!("The parameter `{name}` {problem}");
+        }
         let field = particulars.field.as_ref().map(|(name, _)| name.as_str());
         let code = reason.public_word();
         let retry_after = particulars.retry_after.map(retry_after);
@@ -84,7 +95,8 @@ impl Dialect {
             Self::Cybervault => {
                 let details = (field.is_some() || retry_after.is_some())
                     .then_some(Details { field, retry_after });
-                let trace_id = &decision.to_string();
+                let decision = decision.text();
+                let trace_id = trace.map_or(decision.as_str(), TraceId::as_str);
                 serde_json::to_vec(&Cybervault {
                     error_code: code,
                     message,
@@ -125,6 +137,7 @@ impl Reply {
         dialect: Dialect,
         grpc: Option<Grpc>,
         decision: DecisionId,
+        trace: Option<&TraceId>,
         rate: Option<&RateHeaders>,
         particulars: Particulars,
     ) -> Self {
@@ -149,6 +162,14 @@ impl Reply {
                 reply.headers.push(("grpc-retry-pushback-ms", wait));
             }
         }
+        let body = dialect.body(reason, decision, trace, &particulars);
+        let mut reply = Self::new(
+            reason.status(),
+            dialect.content_type(),
+            body,
+            decision,
+            rate,
+        );
         if let Some(allow) = particulars.allow {
             reply.headers.push(("allow", allow));
         }
@@ -176,6 +197,14 @@ impl Reply {
         })
         .unwrap_or_default();
         Self::answer(body, decision, rate)
+    }
+
+    /// Adds what a caller who asked why is told
+    pub(crate) fn explained(mut self, explanation: Option<&str>) -> Self {
+        if let Some(explanation) = explanation {
+            self.headers.push((EXPLANATION, explanation.into()));
+        }
+        self
     }
 
     /// Takes the body away, for HEAD (RFC 9110, section 9.3.2)

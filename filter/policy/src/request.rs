@@ -42,6 +42,7 @@ pub(crate) struct Head<'a> {
     pub(crate) upgrade: One<'a>,
     pub(crate) origin: One<'a>,
     pub(crate) requested_method: One<'a>,
+    pub(crate) traceparent: One<'a>,
     /// Names under our own prefix, which no client may send
     pub(crate) reserved: Vec<Vec<u8>>,
 }
@@ -62,7 +63,7 @@ impl<'a> Head<'a> {
             // Most headers are none of ours, and their first letter says so.
             match name.first() {
                 Some(b':' | b'h') => head.take_pseudo(name, value),
-                Some(b'a' | b'c' | b'o' | b'u') => head.take_field(name, value),
+                Some(b'a' | b'c' | b'o' | b't' | b'u') => head.take_field(name, value),
                 Some(b'x' | b'X') if is_reserved(name) => head.reserve(name),
                 _ => {}
             }
@@ -89,6 +90,7 @@ impl<'a> Head<'a> {
             b"upgrade" => &mut self.upgrade,
             b"origin" => &mut self.origin,
             b"access-control-request-method" => &mut self.requested_method,
+            b"traceparent" => &mut self.traceparent,
             _ => return,
         };
         field.take(value);

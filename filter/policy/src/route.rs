@@ -4,6 +4,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::counter::Series;
 use crate::name::Name;
 use crate::node::Node;
 use crate::record::Rule;
@@ -13,8 +14,8 @@ use crate::window::Window;
 /// A route of an API
 #[derive(Debug)]
 pub(crate) struct Route {
-    pub(crate) api: Name,
     pub(crate) name: Name,
+    pub(crate) series: Series,
     pub(crate) rule: Rc<Rule>,
     pub(crate) access: Access,
     /// One bit a scope of the API; all of them are needed

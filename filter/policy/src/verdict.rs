@@ -11,6 +11,8 @@ use crate::indicator::{Hit, Indicators};
 use crate::network::Network;
 use crate::node::Node;
 use crate::target::{Host, Target, TargetKind};
+use crate::target::{Host, Target, TargetKind, is_internal};
+use crate::trace::TraceId;
 
 /// A verdict: what the gate knows of a target, never more
 #[derive(Clone, Debug)]
@@ -120,6 +122,7 @@ impl Verdict {
             mode,
             metadata,
             decision,
+            trace,
             snapshot,
         } = *asked;
         let malicious = self.classification == Classification::Malicious;
@@ -149,6 +152,7 @@ impl Verdict {
                 to: Some("deep"),
             });
         }
+        let decision_text = decision.text();
         let answer = Answer {
             id: format!("qa_{decision}"),
             target: TargetJson {
@@ -184,7 +188,7 @@ impl Verdict {
                 },
             },
             metadata,
-            trace_id: &decision.to_string(),
+            trace_id: trace.map_or(decision_text.as_str(), TraceId::as_str),
         };
         serde_json::to_vec(&answer).unwrap_or_default()
     }
@@ -198,6 +202,7 @@ pub(crate) struct Asked<'a> {
     pub(crate) mode: &'a str,
     pub(crate) metadata: Option<&'a Node>,
     pub(crate) decision: &'a DecisionId,
+    pub(crate) trace: Option<&'a TraceId>,
     pub(crate) snapshot: &'a str,
 }
 

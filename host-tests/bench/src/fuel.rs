@@ -38,6 +38,8 @@ struct Case {
     name: &'static str,
     /// Whose policy is in force.
     variant: Variant,
+    /// Whether every decision goes to the access log and is counted; refusals are by default.
+    told: bool,
     ask: fn() -> RequestScript,
     /// Requests before those that are counted.
     before: u64,
@@ -46,11 +48,21 @@ struct Case {
     status: u16,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     // Some of them go to the shared store for a slice, most don't.
     Case {
         name: "allowed",
         variant: Variant::Full,
+        told: false,
+        ask: || get(GOOD),
+        before: 100,
+        counted: 100,
+        status: 200,
+    },
+    Case {
+        name: "allowed, told",
+        variant: Variant::Full,
+        told: true,
         ask: || get(GOOD),
         before: 100,
         counted: 100,
@@ -60,6 +72,7 @@ const CASES: [Case; 7] = [
     Case {
         name: "allowed, first",
         variant: Variant::Full,
+        told: false,
         ask: || get(GOOD),
         before: 0,
         counted: 1,
@@ -68,6 +81,7 @@ const CASES: [Case; 7] = [
     Case {
         name: "unknown key",
         variant: Variant::Unauthorized,
+        told: false,
         ask: || get(BAD),
         before: 10,
         counted: 10,
@@ -76,6 +90,7 @@ const CASES: [Case; 7] = [
     Case {
         name: "unknown key, flood",
         variant: Variant::Flood,
+        told: false,
         ask: || get(BAD),
         before: 100,
         counted: 10,
@@ -84,6 +99,7 @@ const CASES: [Case; 7] = [
     Case {
         name: "rate exceeded",
         variant: Variant::Limited,
+        told: false,
         ask: || get(GOOD),
         before: 10,
         counted: 10,
@@ -92,6 +108,7 @@ const CASES: [Case; 7] = [
     Case {
         name: "quick verdict",
         variant: Variant::Full,
+        told: false,
         ask: || analyze("quick"),
         before: 100,
         counted: 100,
@@ -100,6 +117,7 @@ const CASES: [Case; 7] = [
     Case {
         name: "deep analysis",
         variant: Variant::Full,
+        told: false,
         ask: || analyze("deep"),
         before: 100,
         counted: 100,
@@ -165,7 +183,13 @@ fn measure(module: &Path) -> Result<Costs> {
         };
         let mut world = World::new(settings);
         world.add_worker(&loaded).map_err(|error| failed(&error))?;
-        let policy = policy::policy(case.variant, Population::Principals(PRINCIPALS));
+        let mut policy = policy::policy(case.variant, Population::Principals(PRINCIPALS));
+        if case.told
+            && let Some(fields) = policy.as_object_mut()
+        {
+            let all = json!({ "access_log": "all", "metrics": "all" });
+            fields.insert("record".to_owned(), all);
+        }
         let plugin = Plugin::new("bench", policy.to_string());
         let roots = world.configure(&plugin).map_err(|error| failed(&error))?;
         let root = roots.first().copied().ok_or_else(|| failed(&"no worker"))?;

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use portcullis_policy::{
-    AccountStore, Body, Change, Decision, Edit, Edits, Engine, MapStore, Moment, Outcome, Pause,
-    Policy, RateHeaders, Reason, Request, Settings, StoreError, is_reserved, parse_client,
+    AccountStore, Body, Change, Decision, EXPLANATION, Edit, Edits, Engine, MapStore, Moment,
+    Outcome, Pause, Policy, RateHeaders, Reason, Request, Settings, StoreError, is_reserved,
+    parse_client,
 };
 
 use crate::case::{Answer, Fault, Run, Step};
@@ -80,7 +81,8 @@ impl Session for NativeSession<'_> {
         self.store.fault = step.fault;
         let (outcome, early_edits) = match step.fault {
             Some(Fault::HostFailed) => (
-                Outcome::unavailable(Reason::HostFailed, moment.decision),
+                Outcome::unavailable(Reason::HostFailed, moment.decision)
+                    .recorded_by(Some(&self.policy)),
                 None,
             ),
             Some(Fault::NotReady) => (
@@ -108,7 +110,11 @@ impl Session for NativeSession<'_> {
             }
             Decision::Forward(edits) => {
                 let edits = early_edits.as_ref().unwrap_or(edits);
-                let response = answer(&step.answer, &arrival, outcome.rate.as_ref());
+                let mut response = answer(&step.answer, &arrival, outcome.rate.as_ref());
+                if let Some(explanation) = outcome.record.explanation() {
+                    let explanation = explanation.into();
+                    response.headers.push((EXPLANATION.to_owned(), explanation));
+                }
                 (response, Some(forward(&arrival, edits)))
             }
         };

@@ -145,6 +145,11 @@ impl Record {
             .map_err(|e| format!("the record `{json}` is no JSON object: {e}"))
     }
 
+    /// The object of these fields.
+    pub(crate) fn from_fields(fields: Map<String, Value>) -> Self {
+        Self(fields)
+    }
+
     /// A field as text; `None`: absent or null.
     pub fn get(&self, name: &str) -> Option<String> {
         match self.0.get(name)? {

@@ -21,7 +21,7 @@ fn no_key_is_said_or_kept_whatever_fails() {
     let secrets = corpus.secrets();
     let mut random = Random::new(5);
     let mut made = BTreeSet::new();
-    let (mut lines, mut kept) = (0, 0);
+    let (mut lines, mut kept, mut counters, mut recorded) = (0, 0, 0, 0);
     for run in corpus.cases.iter().flat_map(|case| case.runs()) {
         let mut world = World::new(Settings {
             trace: false,
@@ -30,13 +30,14 @@ fn no_key_is_said_or_kept_whatever_fails() {
         world.add_worker(&module).unwrap();
         let configuration = corpus.documents[&run.case.policy].configuration(run.profile);
         let plugin = Plugin::new(run.to_string(), configuration);
+        let mut records = Vec::new();
         for round in 0..ROUNDS {
             let worker = world.worker(0).unwrap();
             let root = worker.configure(&plugin).unwrap();
             break_some(worker, &mut random, round);
             for step in &run.case.steps {
                 let arrival = Arrival::new(&step.request, run.protocol);
-                send(worker, root, &arrival);
+                records.extend(send(worker, root, &arrival));
             }
             let ids = waiting(worker, root, &run.case.steps[0], run.protocol);
             for _ in 0..20 {
@@ -67,10 +68,12 @@ fn no_key_is_said_or_kept_whatever_fails() {
             .flat_map(|(key, value)| [key, value])
             .collect();
         (lines, kept) = (lines + logs.len(), kept + data.len());
-        let metrics = world.metrics().numbers();
-        assert_eq!(metrics, []);
+        recorded += records.len();
+        let metrics = world.metrics().numbers().into_iter();
+        let metrics: Vec<_> = metrics.map(|(_, name, _)| name.into_bytes()).collect();
+        counters += metrics.len();
         for secret in &secrets {
-            for bytes in logs.iter().chain(&data) {
+            for bytes in logs.iter().chain(&data).chain(&metrics).chain(&records) {
                 let found = bytes
                     .windows(secret.len())
                     .any(|window| window == secret.as_bytes());
@@ -78,7 +81,14 @@ fn no_key_is_said_or_kept_whatever_fails() {
             }
         }
     }
-    assert!(lines > 1000 && kept > 1000, "{lines} lines, {kept} records");
+    assert!(
+        lines > 1000 && kept > 1000,
+        "{lines} lines, {kept} accounts"
+    );
+    assert!(
+        counters > 500 && recorded > 300,
+        "{counters} counters, {recorded} records"
+    );
 
     // All that the filter ever asks of its host; no callout is among it.
     let running: BTreeSet<HostCall> = made
@@ -104,7 +114,8 @@ fn break_some(worker: &mut Worker, random: &mut Random, round: u64) {
     worker.decide(move |_| random.once_in(seldom).then(|| *random.pick(&all)));
 }
 
-fn send(worker: &mut Worker, root: Root, arrival: &Arrival) {
+/// Sends a request; returns what other filters and the access log may read of it.
+fn send(worker: &mut Worker, root: Root, arrival: &Arrival) -> Vec<Vec<u8>> {
     let mut script = RequestScript::from_headers(arrival.headers.clone());
     script.body.clone_from(&arrival.body);
     if !arrival.trailers.is_empty() {
@@ -113,8 +124,9 @@ fn send(worker: &mut Worker, root: Root, arrival: &Arrival) {
     if let Some(address) = arrival.source_address() {
         script = script.source(address);
     }
-    let (id, _) = worker
+    let (id, result) = worker
         .request(root, &script, &ResponseScript::default())
         .unwrap();
     worker.forget(id).unwrap();
+    result.properties.into_values().collect()
 }

@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use portcullis_host::{Callback, HostCall, LogLevel, RequestScript, Settings, StreamResult};
+use serde_json::{Value, json};
 
-use crate::demo::{ACME, Demo, GLOBEX, analyze, get, request};
+use crate::demo::{ACME, Demo, GLOBEX, analyze, get, recording, request};
 
 const IN: Callback = Callback::RequestHeaders;
 const BODY: Callback = Callback::RequestBody;
@@ -20,6 +21,8 @@ const REPLACE: HostCall = HostCall::ReplaceHeaderMapValue;
 const REPLY: HostCall = HostCall::SendLocalResponse;
 const ADDRESS: HostCall = HostCall::GetProperty;
 const BYTES: HostCall = HostCall::GetBufferBytes;
+const PROPERTY: HostCall = HostCall::SetProperty;
+const COUNT: HostCall = HostCall::IncrementMetric;
 
 type Counts = BTreeMap<(Callback, HostCall), u64>;
 
@@ -36,12 +39,17 @@ fn table(rows: &[(Callback, HostCall, u64)]) -> Counts {
         .collect()
 }
 
-/// As shipped: no line a request.
+/// The demo policy without its rule `record`, and as shipped: no line a request.
 fn demo() -> Demo {
-    Demo::new(Settings {
+    recorded(None)
+}
+
+fn recorded(record: Option<Value>) -> Demo {
+    let settings = Settings {
         log_level: LogLevel::Info,
         ..Settings::default()
-    })
+    };
+    Demo::with(settings, &recording(record))
 }
 
 /// What a request takes that is not the first of its kind.
@@ -61,6 +69,10 @@ const ALLOWED: &[(Callback, HostCall, u64)] = &[
     (IN, ADD, 4),
     (OUT, REPLACE, 3),
 ];
+
+/// What telling of a decision takes, with `record` all on: its record for the access log, and its
+/// counter.
+const TOLD: &[(Callback, HostCall, u64)] = &[(IN, PROPERTY, 1), (IN, COUNT, 1)];
 
 /// A trip to shared data.
 const TRIP: &[(Callback, HostCall, u64)] = &[(IN, READ, 1), (IN, WRITE, 1)];
@@ -113,7 +125,7 @@ fn refusals() {
         (IN, CLOCK, 4),
         (IN, REPLY, 1),
     ];
-    let unknown = [unknown.as_slice(), TRIP].concat();
+    let unknown = [unknown.as_slice(), TRIP, TOLD].concat();
     assert_eq!(taken(&get("unknown"), 401), table(&unknown));
     assert_eq!(taken(&get(""), 401), table(&unknown));
     let nowhere = request("GET", "/nowhere", "");
@@ -123,7 +135,39 @@ fn refusals() {
     let denied = request("GET", "/v1/threats/t1", "demo-initech-readonly");
     let denied = taken(&denied, 403);
     let by_key = [(IN, MAP, 1), (IN, CLOCK, 2), (IN, REPLY, 1)];
-    assert_eq!(denied, table(&[by_key.as_slice(), TRIP].concat()));
+    assert_eq!(denied, table(&[by_key.as_slice(), TRIP, TOLD].concat()));
+}
+
+#[test]
+fn telling_of_a_decision() {
+    let taken = |record: Value, request: &RequestScript| {
+        let mut demo = recorded(Some(record));
+        demo.send(request);
+        counts(&demo.send(request))
+    };
+    let plain = [ALLOWED, TRIP].concat();
+    let all = json!({ "access_log": "all", "metrics": "all", "target": "hash" });
+    assert_eq!(taken(all, &get(ACME)), table(&[&plain, TOLD].concat()));
+    let log = json!({ "access_log": "all" });
+    let told = [plain.as_slice(), &[(IN, PROPERTY, 1)]].concat();
+    assert_eq!(taken(log, &get(ACME)), table(&told));
+    let counters = json!({ "metrics": "all" });
+    let told = [plain.as_slice(), &[(IN, COUNT, 1)]].concat();
+    assert_eq!(taken(counters, &get(ACME)), table(&told));
+    let nothing = json!({ "access_log": "none", "metrics": "none" });
+    assert_eq!(taken(nothing.clone(), &get(ACME)), table(&plain));
+    let denied = request("GET", "/v1/threats/t1", "demo-initech-readonly");
+    let by_key = [(IN, MAP, 1), (IN, CLOCK, 2), (IN, REPLY, 1)];
+    let untold = table(&[by_key.as_slice(), TRIP].concat());
+    assert_eq!(taken(nothing, &denied), untold);
+    // The address is asked for where the record is to have it.
+    let client = json!({ "client": "prefix" });
+    let told = [plain.as_slice(), &[(IN, ADDRESS, 1)]].concat();
+    assert_eq!(taken(client, &get(ACME)), table(&told));
+    // And a line is written where the decision is among the sampled ones.
+    let lines = json!({ "sample": { "allowed": "100%" } });
+    let told = [plain.as_slice(), &[(IN, HostCall::Log, 1)]].concat();
+    assert_eq!(taken(lines, &get(ACME)), table(&told));
 }
 
 #[test]
@@ -139,6 +183,7 @@ fn a_flood_costs_no_trips() {
         counts(&result)
     };
     let by_key = [(IN, MAP, 1), (IN, CLOCK, 2), (IN, REPLY, 1)];
+    let by_key = [by_key.as_slice(), TOLD].concat();
     assert_eq!(last(&mut demo, &get(ACME)), table(&by_key));
     let by_address = [
         (IN, MAP, 1),
@@ -146,6 +191,7 @@ fn a_flood_costs_no_trips() {
         (IN, CLOCK, 4),
         (IN, REPLY, 1),
     ];
+    let by_address = [by_address.as_slice(), TOLD].concat();
     assert_eq!(last(&mut demo, &get("unknown")), table(&by_address));
 }
 

@@ -7,6 +7,8 @@ use portcullis_host::{
     Plugin, RequestScript, ResponseScript, Root, Settings, StreamResult, Worker, World,
 };
 
+use serde_json::Value;
+
 use crate::shipped;
 
 pub(crate) const ROOT: &str = "portcullis";
@@ -22,12 +24,25 @@ pub(crate) struct Demo {
 /// The demo policy as a plugin, its queues left out: who waits is looked at in `queue`, and met by
 /// the fuzzer.
 pub(crate) fn plugin(profile: Profile) -> Plugin {
+    Plugin::new(ROOT, policy(profile).to_string())
+}
+
+fn policy(profile: Profile) -> Value {
     let mut policy = corpus().documents["demo"].in_profile(profile);
     for api in policy["apis"].as_object_mut().unwrap().values_mut() {
         for tier in api["tiers"].as_object_mut().unwrap().values_mut() {
             tier.as_object_mut().unwrap().remove("queue");
         }
     }
+    policy
+}
+
+/// The demo policy as a plugin, with this rule `record`; none: the default.
+pub(crate) fn recording(record: Option<Value>) -> Plugin {
+    let mut policy = policy(Profile::Headers);
+    let fields = policy.as_object_mut().unwrap();
+    fields.remove("record");
+    fields.extend(record.map(|record| ("record".to_owned(), record)));
     Plugin::new(ROOT, policy.to_string())
 }
 

@@ -124,6 +124,9 @@ fn observing_changes_nothing_whatever_a_call_answers() {
         HostCall::GetSharedData,
         HostCall::SetSharedData,
         HostCall::GetProperty,
+        HostCall::SetProperty,
+        HostCall::DefineMetric,
+        HostCall::IncrementMetric,
         HostCall::ClockTimeGet,
         HostCall::Log,
     ] {

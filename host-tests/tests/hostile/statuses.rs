@@ -28,6 +28,7 @@ pub(crate) const MADE: &[HostCall] = &[
     HostCall::ReplaceHeaderMapValue,
     HostCall::RemoveHeaderMapValue,
     HostCall::GetProperty,
+    HostCall::SetProperty,
     HostCall::GetSharedData,
     HostCall::SetSharedData,
     HostCall::SendLocalResponse,
@@ -37,6 +38,10 @@ pub(crate) const MADE: &[HostCall] = &[
     HostCall::SetTickPeriod,
     HostCall::RandomGet,
     HostCall::ClockTimeGet,
+    HostCall::DefineMetric,
+    HostCall::IncrementMetric,
+    HostCall::RecordMetric,
+    HostCall::CallForeignFunction,
 ];
 
 /// Statuses that the ABI defines, those between and after them, and some that no host would think

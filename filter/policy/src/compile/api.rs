@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use super::{key_name, name, quantity, route};
 use crate::account::AccountKey;
 use crate::civil;
+use crate::counter::Series;
 use crate::host;
 use crate::key::{Key, KeyDigest, KeyRing, KeyState};
 use crate::name::Name;
@@ -24,6 +25,8 @@ use crate::window::Window;
 pub(super) struct Context<'a> {
     pub(super) namespace: &'a str,
     pub(super) revoked: &'a BTreeSet<&'a str>,
+    /// Keys whose callers may ask why
+    pub(super) explained: &'a BTreeSet<&'a str>,
     pub(super) pause: Pause,
 }
 
@@ -112,6 +115,7 @@ pub(super) fn read(
         credential_rule: rule(RuleKind::Credential, "keys"),
         preflight_rule: rule(RuleKind::Preflight, "preflight"),
         unmatched_rule: rule(RuleKind::Unmatched, "unmatched"),
+        series: Series::of(&api_name, None),
         name: api_name,
     };
     Some((api, hosts))
@@ -257,6 +261,7 @@ fn read_key(
     } else {
         (state, Rule::new(RuleKind::Key, &at.path))
     };
+    let may_ask_why = context.explained.contains(id.as_str());
     let account = AccountKey::of_principal(context.namespace, api.as_str(), principal.as_str());
     let key = Key {
         id,
@@ -267,6 +272,7 @@ fn read_key(
         not_before,
         expires,
         state,
+        may_ask_why,
         rule,
     };
     Some((digest?, key))

@@ -183,9 +183,70 @@ pub(super) fn read_size(at: &At<'_>, max: u64, errors: &mut Errors) -> Option<u6
     size
 }
 
+/// Reads `1%`, `0.5%` or `100%`, in parts of a million
+pub(super) fn read_percentage(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
+    let text = at.string(errors)?;
+    let parts = parse_percentage(text);
+    if parts.is_none() {
+        let message = format!(
+            "`{}` is not a percentage: write `1%`, `0.5%` or `100%`, four decimals at most",
+            text.escape_debug()
+        );
+        errors.push(&at.path, message);
+    }
+    parts
+}
+
+fn parse_percentage(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix('%')?;
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, "0"));
+    let whole = if whole == "0" { 0 } else { number(whole)? };
+    let places = u32::try_from(decimals.len())
+        .ok()
+        .filter(|places| (1..=4).contains(places))?;
+    if !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let scale = 10u64.checked_pow(4u32.checked_sub(places)?)?;
+    let decimals = decimals.parse::<u64>().ok()?.checked_mul(scale)?;
+    let parts = whole.checked_mul(10_000)?.checked_add(decimals)?;
+    (parts <= 1_000_000).then_some(parts)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn percentages() {
+        let check = |text, expected| assert_eq!(parse_percentage(text), expected, "{text}");
+        check("0%", Some(0));
+        check("1%", Some(10_000));
+        check("0.5%", Some(5_000));
+        check("12.3456%", Some(123_456));
+        check("0.0001%", Some(1));
+        check("100%", Some(1_000_000));
+        check("100.0000%", Some(1_000_000));
+        for text in [
+            "",
+            "%",
+            "1",
+            ".5%",
+            "1.%",
+            "1.00001%",
+            "100.0001%",
+            "101%",
+            "01%",
+            "-1%",
+            "+1%",
+            "1 %",
+            "1%%",
+            "1.-1%",
+            "99999999999999999999%",
+        ] {
+            check(text, None);
+        }
+    }
 
     #[test]
     fn rates() {

@@ -7,6 +7,9 @@ use alloc::vec::Vec;
 
 use super::api::{Scopes, Tiers};
 use super::{key_name, quantity, schema};
+use super::api::Scopes;
+use super::{key_name, quantity};
+use crate::counter::Series;
 use crate::name::Name;
 use crate::node::Node;
 use crate::policy::Pause;
@@ -60,9 +63,10 @@ pub(super) fn read<'n>(
         );
     }
     map.finish(errors);
+    let route_name = route_name?;
     let route = Route {
-        api: api.clone(),
-        name: route_name?,
+        series: Series::of(api, Some(&route_name)),
+        name: route_name,
         rule: Rule::new(RuleKind::Route, &at.path),
         access,
         scopes: bits,

@@ -1,5 +1,7 @@
 //! An outcome in the making.
 
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,11 +19,13 @@ use crate::policy::{Api, Policy};
 use crate::queue::Hold;
 use crate::rate::{RateHeaders, Standing};
 use crate::reason::Reason;
-use crate::record::{Record, Rule};
+use crate::record::{Extras, Record, Rule};
+use crate::recording::{ClientForm, MAX_TARGET, TargetForm};
 use crate::reply::{Dialect, Particulars, Reply};
-use crate::request::{Head, Moment};
+use crate::request::{Head, Moment, Request};
 use crate::route::{BodyRule, Class, OnUnknown, Route, VerdictRule};
 use crate::target::Target;
+use crate::trace::TraceId;
 use crate::verdict::{Asked, Classification, Verdict};
 
 /// An outcome in the making
@@ -37,9 +41,14 @@ pub(super) struct Draft {
     pub(super) grpc: Option<Grpc>,
     pub(super) reason: Reason,
     pub(super) rule: Rc<Rule>,
+    pub(super) api: Option<Rc<Api>>,
     pub(super) route: Option<Rc<Route>>,
     pub(super) key: Option<Rc<Key>>,
     pub(super) class: Option<Rc<str>>,
+    pub(super) verdict: Option<(Classification, u8)>,
+    pub(super) extras: Option<Box<Extras>>,
+    /// Whether the caller asks why
+    pub(super) asks_why: bool,
     pub(super) particulars: Particulars,
     pub(super) edits: Option<Edits>,
     pub(super) answer: Option<Answer>,
@@ -58,7 +67,7 @@ pub(super) enum Answer {
 impl Draft {
     pub(super) fn new(
         policy: &Rc<Policy>,
-        api: Option<&Api>,
+        api: Option<&Rc<Api>>,
         head: &Head<'_>,
         moment: Moment,
     ) -> Self {
@@ -74,14 +83,32 @@ impl Draft {
             // In doubt, refuse: whatever forgets to say what it found says this.
             reason: Reason::HostFailed,
             rule: Rc::clone(&policy.rules.guard),
+            api: api.cloned(),
             route: None,
             key: None,
             class: None,
+            verdict: None,
+            extras: None,
+            asks_why: false,
             particulars: Particulars::default(),
             edits: None,
             answer: None,
             tightest: None,
         }
+    }
+
+    /// Notes what the record alone is to have of the request
+    pub(super) fn note(&mut self, head: &Head<'_>, request: &Request<'_>) {
+        if !head.traceparent.is_absent() {
+            self.extras().trace = TraceId::of(head.traceparent);
+        }
+        if self.policy.recording.client != ClientForm::None {
+            self.extras().client = request.client.flatten();
+        }
+    }
+
+    fn extras(&mut self) -> &mut Extras {
+        self.extras.get_or_insert_default()
     }
 
     pub(super) fn found(&mut self, reason: Reason, rule: Rc<Rule>) {
@@ -166,7 +193,7 @@ impl Draft {
             retry_after: Some(0),
             ..Particulars::default()
         };
-        let late = Record {
+        let mut late = Record {
             reason: Reason::RateLimited,
             rule: Rc::clone(&key.tier.rule),
             ..outcome.record.clone()
@@ -176,9 +203,14 @@ impl Draft {
             dialect,
             grpc,
             late.decision,
+            late.trace(),
             Some(&rate),
             particulars,
         );
+        if late.explanation().is_some() {
+            late.explain();
+        }
+        let refusal = refusal.explained(late.explanation());
         let late = Outcome {
             decision: Decision::Reply(if is_head {
                 refusal.without_body()
@@ -225,6 +257,15 @@ impl Draft {
         };
         let target = Target::classify(input);
         let verdict = Verdict::judge(&target, &self.policy.indicators);
+        self.verdict = Some((verdict.classification, verdict.risk_score));
+        let target_text = match self.policy.recording.target {
+            TargetForm::None => None,
+            TargetForm::Hash => target.sha256.get(..16).map(ToOwned::to_owned),
+            TargetForm::Full => Some(input.chars().take(MAX_TARGET).collect()),
+        };
+        if target_text.is_some() {
+            self.extras().target = target_text;
+        }
         let unknown = verdict.classification == Classification::Unknown;
         let forwards = unknown && verdict_rule.on_unknown == OnUnknown::Forward;
         if !verdict_rule.answers(class) || forwards {
@@ -239,6 +280,10 @@ impl Draft {
             mode: class.map_or("quick", |class| &class.name),
             metadata: body.get("metadata"),
             decision: &self.decision.into(),
+            trace: self
+                .extras
+                .as_ref()
+                .and_then(|extras| extras.trace.as_ref()),
             snapshot: self.policy.revision(),
         };
         self.answer = Some(Answer::Verdict(verdict.to_json(&asked)));
@@ -247,17 +292,24 @@ impl Draft {
 
     pub(super) fn finish(self, rate: Option<RateHeaders>) -> Outcome {
         let decision = self.decision.into();
-        let record = Record {
+        let mut record = Record {
             decision,
             reason: self.reason,
             mode: self.policy.mode,
             rule: self.rule,
+            policy: Some(self.policy),
+            api: self.api,
             route: self.route,
             key: self.key,
             class: self.class,
             remaining: rate.map(|rate| rate.remaining()),
             wait: None,
+            verdict: self.verdict,
+            extras: self.extras,
         };
+        if self.asks_why && record.key.as_ref().is_some_and(|key| key.may_ask_why) {
+            record.explain();
+        }
         let reply = match (self.reason, self.answer, self.edits) {
             (Reason::Ready, Some(Answer::Ready(revision)), _) => {
                 Reply::ready(&revision, decision, rate.as_ref())
@@ -284,11 +336,13 @@ impl Draft {
                     self.dialect,
                     self.grpc,
                     decision,
+                    record.trace(),
                     rate.as_ref(),
                     self.particulars,
                 )
             }
         };
+        let reply = reply.explained(record.explanation());
         let reply = if self.is_head {
             reply.without_body()
         } else {

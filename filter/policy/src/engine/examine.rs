@@ -67,7 +67,7 @@ pub(super) fn examine(
     if let Some(finding) = examine_probes(policy, method, &path, draft) {
         return finding;
     }
-    if policy.wants_client() {
+    if !policy.denied_clients.is_empty() {
         let denied = |client: IpAddr| {
             policy
                 .denied_clients

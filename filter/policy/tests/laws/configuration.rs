@@ -81,6 +81,14 @@ pub(crate) fn everything() -> Value {
                 "routes": {},
             },
         },
+        "record": {
+            "access_log": "all",
+            "metrics": "all",
+            "target": "hash",
+            "client": "prefix",
+            "sample": { "allowed": "1%", "refused": "100%" },
+        },
+        "explain": { "header": "x-portcullis-explain", "keys": ["k-plain"] },
         "threat": { "indicators": {
             "urls": [{ "value": "http://evil.example/x", "category": "malware" }],
             "domains": ["evil.example"],

@@ -88,8 +88,7 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
     for (place, field, value) in [
         ("", "exceptions", json!([])),
         ("", "share", json!({ "replicas": 4 })),
-        ("", "record", json!({ "target": "hash" })),
-        ("", "explain", json!({ "header": "x-portcullis-explain" })),
+        ("/record/sample", "observed", json!("100%")),
         ("/clients", "exempt", json!(["10.0.0.0/8"])),
         (
             "/threat",

@@ -1,0 +1,124 @@
+//! The counter of a kind of decision.
+
+use alloc::string::String;
+
+use crate::name::Name;
+use crate::reason::Reason;
+
+/// The counter that a decision belongs to
+///
+/// There is one for each API, route and reason, so the policy bounds how many there are: nothing that
+/// a caller sends becomes part of a name, and no principal does.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter<'a> {
+    pub(crate) series: Series,
+    pub(crate) api: Option<&'a Name>,
+    pub(crate) route: Option<&'a Name>,
+    pub(crate) reason: Reason,
+    /// Whether nothing came of the decision
+    pub(crate) observed: bool,
+}
+
+/// A number that stands for an API and a route, the same under every policy
+///
+/// INVARIANT: its lowest byte is zero, so that a reason and a mode fit in.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Series(u64);
+
+const REASON: u64 = 0x7f;
+const OBSERVED: u64 = 0x80;
+const _: () = assert!(Reason::ALL.len() <= 0x80);
+
+impl Series {
+    pub(crate) fn of(api: &Name, route: Option<&Name>) -> Self {
+        // FNV-1a. No name holds a blank.
+        let names = [Some(api), route].into_iter().flatten();
+        let bytes = names.flat_map(|name| name.as_str().bytes().chain([b' ']));
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Self(hash & !(REASON | OBSERVED))
+    }
+}
+
+impl Counter<'_> {
+    /// A number for the counter, the same whenever API, route and reason are
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        let Series(series) = self.series;
+        let observed = if self.observed { OBSERVED } else { 0 };
+        series | observed | (self.reason as u64 & REASON)
+    }
+
+    /// `portcullis.decisions.api.API.route.ROUTE.reason.REASON`, without what is not known, and with
+    /// `observed` for `decisions` where nothing came of it
+    ///
+    /// A name's letters, digits, `-` and `_` stay, the rest becomes `_`: a dot would be a separator.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let mut text = String::from(if self.observed {
+            "portcullis.observed"
+        } else {
+            "portcullis.decisions"
+        });
+        for (label, name) in [(".api.", self.api), (".route.", self.route)] {
+            if let Some(name) = name {
+                text.push_str(label);
+                text.extend(name.as_str().chars().map(plain));
+            }
+        }
+        text.push_str(".reason.");
+        text.push_str(self.reason.word());
+        text
+    }
+}
+
+fn plain(c: char) -> char {
+    if c.is_ascii_alphanumeric() || c == '-' || c == '_' {
+        c
+    } else {
+        '_'
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_counter_is_known_by_api_route_and_reason() {
+        let [shop, items, other] =
+            ["shop", "items", "a.b/c:d"].map(|name| Name::parse(name).unwrap());
+        let counter = |api, route, reason, observed| Counter {
+            series: Option::map_or(api, Series::default(), |api| Series::of(api, route)),
+            api,
+            route,
+            reason,
+            observed,
+        };
+        let mut keys = BTreeSet::new();
+        let mut names = BTreeSet::new();
+        for (api, route) in [
+            (None, None),
+            (Some(&shop), None),
+            (Some(&shop), Some(&items)),
+            (Some(&items), Some(&shop)),
+            (Some(&shop), Some(&other)),
+        ] {
+            for reason in Reason::ALL {
+                for observed in [false, true] {
+                    let counter = counter(api, route, *reason, observed);
+                    assert!(keys.insert(counter.key()));
+                    assert!(names.insert(counter.name()));
+                }
+            }
+        }
+        assert!(names.contains("portcullis.decisions.reason.host_unknown"));
+        assert!(names.contains("portcullis.observed.reason.host_unknown"));
+        assert!(names.contains("portcullis.decisions.api.shop.reason.key_unknown"));
+        assert!(names.contains("portcullis.decisions.api.shop.route.items.reason.allowed"));
+        assert!(names.contains("portcullis.decisions.api.shop.route.a_b_c_d.reason.allowed"));
+    }
+}
