@@ -6,6 +6,7 @@
 //!
 //! [`edge::Edge`] runs the second list, against the configuration that is shipped.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,7 @@ use crate::ring::{Exchange, Record, Ring, Session};
 use crate::wire::stream::{Address, Deadline};
 use crate::wire::{Message, h1, h2};
 
+pub mod access;
 pub mod config;
 pub mod edge;
 pub mod process;
@@ -77,6 +79,10 @@ pub struct Envoy {
     upstream: Upstream,
     /// Listeners by run.
     listeners: BTreeMap<String, Address>,
+    /// The decisions so far.
+    decided: RefCell<Vec<Record>>,
+    /// What must be said nowhere.
+    secrets: Vec<String>,
 }
 
 impl Envoy {
@@ -112,6 +118,8 @@ impl Envoy {
             process,
             upstream,
             listeners,
+            decided: RefCell::default(),
+            secrets: corpus.keys.values().cloned().collect(),
         })
     }
 }
@@ -134,13 +142,47 @@ impl Ring for Envoy {
             address,
             root,
             run,
+            decided: &self.decided,
         }))
     }
 
     fn finish(&mut self) -> Result<(), String> {
         self.upstream.check_leaks()?;
-        outlived(&self.process)
+        outlived(&self.process)?;
+        access::tells_all(&self.process, &self.decided.borrow())?;
+        keeps_secrets(&self.process, &self.secrets)
     }
+}
+
+/// No key is in anything that Envoy tells: its log, with every host call of the filter, statistics,
+/// configuration, access log.
+///
+/// # Errors
+/// Where one is.
+pub fn keeps_secrets(process: &Process, secrets: &[String]) -> Result<(), String> {
+    let mut told = vec![
+        ("the log", process.transcript()?),
+        ("the access log", access::read(process)?.into_bytes()),
+    ];
+    for page in ["/stats", "/stats/prometheus", "/config_dump"] {
+        told.push((page, process.admin(page)?.into_bytes()));
+    }
+    for (place, text) in told {
+        if text.is_empty() {
+            return Err(format!("{place} is empty"));
+        }
+        for secret in secrets {
+            let found = text
+                .windows(secret.len())
+                .position(|window| window == secret.as_bytes());
+            if let Some(at) = found {
+                let around = text.get(at.saturating_sub(80)..at).unwrap_or_default();
+                let around = around.escape_ascii();
+                return Err(format!("a key is in {place}, behind `{around}`"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The law of the whole: nothing that was sent made a VM trap, or Envoy warn.
@@ -171,6 +213,8 @@ struct Wire<'a> {
     /// The `root_id` of the filter, by which its lines in the log are known.
     root: String,
     run: Run<'a>,
+    /// Where decisions are noted.
+    decided: &'a RefCell<Vec<Record>>,
 }
 
 impl Session for Wire<'_> {
@@ -208,6 +252,7 @@ impl Session for Wire<'_> {
             ));
         }
         let record = records.into_iter().next();
+        self.decided.borrow_mut().extend(record.clone());
         let decision = record.as_ref().and_then(|record| record.get("decision"));
         let may_begin = self.run.profile == Profile::Body && step.request.body.is_some();
         let upstream = self.upstream.seen(decision.as_deref(), may_begin)?;

@@ -27,6 +27,9 @@ const HTTP: &str =
 const CONNECTIONS: &str =
     "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig";
 
+/// The name of the access log's file.
+pub const ACCESS_LOG: &str = "access.log";
+
 impl Listener<'_> {
     /// The listener. Nothing of Envoy's edge hardening stands before the filter: paths are left as
     /// they come, underscores pass, and the address is that of `x-forwarded-for`.
@@ -61,6 +64,7 @@ impl Listener<'_> {
                         "initial_stream_window_size": 1 << 24,
                         "initial_connection_window_size": 1 << 24,
                     },
+                    "access_log": [self.access_log()],
                     "upgrade_configs": [{ "upgrade_type": "websocket" }, { "upgrade_type": "CONNECT" }],
                     "route_config": {
                         "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": routes }],
@@ -76,6 +80,24 @@ impl Listener<'_> {
                     ],
                 },
             }] }],
+        })
+    }
+
+    /// A line of JSON a request in the file [`ACCESS_LOG`] beside the socket: the listener's name, the
+    /// status, and the filter's record.
+    fn access_log(&self) -> Value {
+        json!({
+            "name": "file",
+            "typed_config": {
+                "@type": format!("{TYPE}envoy.extensions.access_loggers.file.v3.FileAccessLog"),
+                "path": text(&self.socket.with_file_name(ACCESS_LOG)),
+                "log_format": { "json_format": {
+                    "listener": self.name,
+                    "status": "%RESPONSE_CODE%",
+                    "details": "%RESPONSE_CODE_DETAILS%",
+                    "gate": "%TYPED_CEL(filter_state['wasm.portcullis'])%",
+                } },
+            },
         })
     }
 

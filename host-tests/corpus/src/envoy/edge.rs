@@ -1,5 +1,6 @@
 //! The second list: the configuration that is shipped, as it is but for its addresses.
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,7 +15,7 @@ use super::{START, Tools, Wire, outlived, text};
 use crate::case::{Protocol, Run};
 use crate::corpus::Corpus;
 use crate::document::{Document, from_yaml};
-use crate::ring::{Ring, Session};
+use crate::ring::{Record, Ring, Session};
 use crate::wire::stream::{Address, Deadline};
 
 /// `envoy/envoy.yaml` with the demo policy in it. All cases share its accounts, so they must say
@@ -26,6 +27,7 @@ pub struct Edge {
     plain: Address,
     /// Of HTTP/1.1 and of HTTP/2, which the client and Envoy agree on.
     tls: [Address; 2],
+    decided: RefCell<Vec<Record>>,
 }
 
 impl Edge {
@@ -92,6 +94,7 @@ impl Edge {
             upstream,
             plain,
             tls,
+            decided: RefCell::default(),
         })
     }
 }
@@ -145,6 +148,7 @@ impl Ring for Edge {
             },
             root,
             run,
+            decided: &self.decided,
         }))
     }
 

@@ -1,8 +1,8 @@
 //! An Envoy process: started, watched, and ended by its pid.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -44,6 +44,9 @@ impl Drop for Directory {
     }
 }
 
+/// The file with all that Envoy wrote.
+const TRANSCRIPT: &str = "envoy.log";
+
 /// A running Envoy.
 #[derive(Debug)]
 pub struct Process {
@@ -69,8 +72,8 @@ struct LogState {
 }
 
 impl Process {
-    /// Starts Envoy with one worker. Its log has the filter's messages of every level, and warnings
-    /// of the rest.
+    /// Starts Envoy with one worker. Its log has all that is said about the filter and its host calls,
+    /// and warnings of the rest: Envoy's own trace of HTTP shows every header, keys among them.
     ///
     /// # Errors
     /// It can't be started.
@@ -96,9 +99,11 @@ impl Process {
                 "--log-level",
                 "warning",
                 "--component-log-level",
-                "wasm:debug",
+                "wasm:trace",
                 "--log-format",
                 "%l %v",
+                "--file-flush-interval-msec",
+                "50",
             ])
             .arg("--config-path")
             .arg(file)
@@ -108,9 +113,12 @@ impl Process {
             .spawn()
             .map_err(|e| format!("{} did not start: {e}", envoy.display()))?;
         let log = Arc::new(Log::default());
+        let transcript = directory.path().join(TRANSCRIPT);
+        let mut transcript =
+            File::create(&transcript).map_err(|e| format!("{}: {e}", transcript.display()))?;
         if let Some(stderr) = child.stderr.take() {
             let log = Arc::clone(&log);
-            thread::spawn(move || log.follow(BufReader::new(stderr)));
+            thread::spawn(move || log.follow(BufReader::new(stderr), &mut transcript));
         }
         Ok(Self {
             child,
@@ -224,6 +232,15 @@ impl Process {
             .cloned()
     }
 
+    /// All lines that Envoy has written so far, as it wrote them.
+    ///
+    /// # Errors
+    /// The file is gone.
+    pub fn transcript(&self) -> Result<Vec<u8>, String> {
+        let path = self.directory().join(TRANSCRIPT);
+        fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
     /// What Envoy said that nothing may make it say: warnings, errors, and what follows them.
     pub fn alarms(&self) -> Vec<String> {
         let state = self.log.lock();
@@ -280,9 +297,12 @@ impl Log {
         state
     }
 
-    fn follow(&self, mut from: impl BufRead) {
+    /// Takes lines in until there are no more, and writes each down.
+    fn follow(&self, mut from: impl BufRead, transcript: &mut impl Write) {
         let mut line = Vec::new();
         while from.read_until(b'\n', &mut line).is_ok_and(|len| len > 0) {
+            // A test that looks at the transcript finds it short.
+            let _ = transcript.write_all(&line);
             self.add(String::from_utf8_lossy(&line).trim_end());
             line.clear();
         }
@@ -306,6 +326,8 @@ impl Log {
                     .or_default()
                     .push(message.to_owned());
             }
+            // Host calls, two lines each: only the transcript has them.
+            None if line.starts_with("trace ") => {}
             None => state.others.push(line.to_owned()),
         }
         self.grown.notify_all();
