@@ -139,11 +139,11 @@ impl Outcome {
             reason,
             Dialect::Problem,
             None,
-            decision.into(),
+            decision,
+            None,
             None,
             particulars,
         );
-        let reply = Reply::refuse(reason, Dialect::Problem, decision, None, None, particulars);
         let record = Record {
             decision,
             reason,

@@ -78,16 +78,9 @@ impl Dialect {
         reason: Reason,
         message: &str,
         decision: DecisionId,
-        particulars: &Particulars,
-    ) -> Vec<u8> {
-        decision: DecisionId,
         trace: Option<&TraceId>,
         particulars: &Particulars,
     ) -> Vec<u8> {
-        let mut message = reason.message().to_string();
-        if let Some((name, problem)) = &particulars.field {
-            message = format!("The parameter `{name}` {problem}");
-        }
         let field = particulars.field.as_ref().map(|(name, _)| name.as_str());
         let code = reason.public_word();
         let retry_after = particulars.retry_after.map(retry_after);
@@ -147,7 +140,7 @@ impl Reply {
             None => (
                 reason.status(),
                 dialect.content_type(),
-                dialect.body(reason, &message, decision, &particulars),
+                dialect.body(reason, &message, decision, trace, &particulars),
             ),
             Some(grpc) => (200, grpc.content_type(), grpc.body(code, &message)),
         };
@@ -162,14 +155,6 @@ impl Reply {
                 reply.headers.push(("grpc-retry-pushback-ms", wait));
             }
         }
-        let body = dialect.body(reason, decision, trace, &particulars);
-        let mut reply = Self::new(
-            reason.status(),
-            dialect.content_type(),
-            body,
-            decision,
-            rate,
-        );
         if let Some(allow) = particulars.allow {
             reply.headers.push(("allow", allow));
         }

@@ -11,7 +11,6 @@ use crate::indicator::{Hit, Indicators};
 use crate::network::Network;
 use crate::node::Node;
 use crate::target::{Host, Target, TargetKind};
-use crate::target::{Host, Target, TargetKind, is_internal};
 use crate::trace::TraceId;
 
 /// A verdict: what the gate knows of a target, never more

@@ -7,8 +7,6 @@ use alloc::vec::Vec;
 
 use super::api::{Scopes, Tiers};
 use super::{key_name, quantity, schema};
-use super::api::Scopes;
-use super::{key_name, quantity};
 use crate::counter::Series;
 use crate::name::Name;
 use crate::node::Node;
