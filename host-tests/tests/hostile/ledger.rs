@@ -21,6 +21,8 @@ pub(crate) struct Account {
     /// An edit was said to be done and was not, or a map was not what the host said that it was: no
     /// guest can know.
     pub(crate) lied: bool,
+    /// A buffer, such as the configuration, was handed over other than it is.
+    pub(crate) misread: bool,
 }
 
 impl Ledger {
@@ -53,8 +55,12 @@ impl Ledger {
         worker.tamper(move |site, bytes| {
             let before = bytes.clone();
             change(site, bytes);
-            if site.call == HostCall::GetHeaderMapPairs && *bytes != before {
-                ledger.account(site.context, |account| account.lied = true);
+            if *bytes != before {
+                ledger.account(site.context, |account| match site.call {
+                    HostCall::GetHeaderMapPairs => account.lied = true,
+                    HostCall::GetBufferBytes => account.misread = true,
+                    _ => {}
+                });
             }
         });
     }

@@ -214,11 +214,14 @@ impl<'a> Play<'a> {
             assert_eq!(before, after, "a refused policy took something away");
             return;
         };
+        // By us, or by the host on its way: one flipped bit makes a key another one.
+        let context = self.worker(worker).root_context(root);
+        let misread = context.is_none_or(|context| self.ledgers[worker].of(context).misread);
         self.plugs.push(Plug {
             worker,
             root,
             policy,
-            garbled: bad,
+            garbled: bad || misread,
         });
     }
 
