@@ -218,10 +218,16 @@ fn domain(text: &str) -> Option<String> {
 ///
 /// The path of a URL stays as it is: a real one may hold `[.]`.
 fn refang(text: &str) -> Option<String> {
-    // What a URL parser drops hides nothing from us (WHATWG URL, section 4.4).
-    let mut text = text.trim_matches(|c: char| c <= ' ').to_owned();
-    if text.bytes().any(|byte| byte < b' ') {
+    const LONGEST_SCHEME: usize = 5;
+    // What a URL parser drops hides no scheme from us (WHATWG URL, section 4.4).
+    let mut text = text.to_owned();
+    if text
+        .bytes()
+        .take(LONGEST_SCHEME + 1)
+        .any(|byte| byte < b' ')
+    {
         text.retain(|c| !matches!(c, '\t' | '\n' | '\r'));
+        text = text.trim_matches(|c: char| c <= ' ').to_owned();
     }
     let before = text.len();
     let mut changed = false;
