@@ -252,11 +252,14 @@ fn a_bad_update_leaves_the_old_policy_in_force() {
         let lines = spoil(&mut bad);
         gate.update(&bad, "listener_manager.lds.update_rejected");
         for line in lines {
-            let said = gate.process.said();
-            assert!(
-                said.contains(&format!("policy refused: {line}")),
-                "no line `{line}` in\n{said}"
-            );
+            // The log may lag behind the counter.
+            let deadline = deadline();
+            let told = format!("policy refused: {line}");
+            while !gate.process.said().contains(&told) {
+                let left = deadline.left();
+                left.unwrap_or_else(|_| panic!("no line `{line}` in\n{}", gate.process.said()));
+                thread::sleep(Duration::from_millis(20));
+            }
         }
         assert_eq!(gate.revision(), "one");
         let response = gate.get("/items", Some("sh_acme"));
