@@ -289,6 +289,10 @@ proptest! {
                     prop_assert_eq!(plain.summary(), same.summary());
                     prop_assert_eq!(likeness(plain), likeness(same));
                 }
+                // A key that comes twice, in whatever case: JSON says in which line, a Struct has none.
+                (Err(plain), Err(same)) if plain[0].path.is_empty() => {
+                    prop_assert!(same[0].path.is_empty(), "{:?}", same);
+                }
                 (Err(plain), Err(same)) => prop_assert_eq!(plain, same),
                 _ => prop_assert!(false, "{:?} {:?}", plain.is_ok(), same.err()),
             }
