@@ -117,7 +117,7 @@ fn to_ascii(name: &str) -> Result<String, &'static str> {
             plain.push_str(label);
         } else {
             plain.push_str("xn--");
-            let small = label.to_lowercase();
+            let small: String = label.chars().flat_map(char::to_lowercase).collect();
             plain.push_str(&punycode::encode_str(&small).unwrap_or_default());
         }
     }

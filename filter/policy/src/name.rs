@@ -23,7 +23,7 @@ impl Name {
             let text: String = text.chars().take(40).collect();
             return Err(format!(
                 "`{}` is not a name: write 1 to 128 letters, digits or - . _ ~ @ : + /",
-                text.escape_debug()
+                text.escape_default()
             ));
         }
         Ok(Self(text.into()))

@@ -123,7 +123,7 @@ impl Keys {
         }
         Err(format!(
             "the key `{}` appears twice (case does not tell keys apart)",
-            key.escape_debug()
+            key.escape_default()
         ))
     }
 }

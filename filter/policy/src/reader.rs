@@ -197,7 +197,7 @@ impl<'n> Map<'n> {
 
 /// The path of a field of what lies at a path
 pub(crate) fn join(path: &str, name: &str) -> String {
-    let name = name.escape_debug();
+    let name = name.escape_default();
     if path.is_empty() {
         format!("{name}")
     } else {

@@ -10,11 +10,12 @@ use crate::path;
 /// A letter outside ASCII has one inside as its other case (the long s), and sigma has two small
 /// forms: Go's `encoding/json`, for one, takes them for equal.
 pub(crate) fn folded(name: &str) -> String {
-    let small = name.to_lowercase();
-    if small.is_ascii() {
-        return small;
-    }
-    small.replace("ſ", "s").replace("ς", "σ")
+    let one = |letter| match letter {
+        'ſ' => 's',
+        'ς' => 'σ',
+        other => other,
+    };
+    name.chars().flat_map(char::to_lowercase).map(one).collect()
 }
 
 /// Whether a key is another spelling of a name: not the name, but equal to it when case is folded

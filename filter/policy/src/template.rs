@@ -46,7 +46,7 @@ impl Template {
         {
             return Err(format!(
                 "`{}` is not a method: write it in capitals, or ANY",
-                method.escape_debug()
+                method.escape_default()
             ));
         }
         if method == "CONNECT" {
@@ -83,7 +83,8 @@ impl Template {
         let mut segments = self.segments.clone();
         for segment in &mut segments {
             if let Segment::Literal(literal) = segment {
-                *literal = literal.to_lowercase();
+                // Literals are ASCII.
+                *literal = literal.to_ascii_lowercase();
             }
         }
         if segments.len() > 1 && segments.last() == Some(&Segment::Literal(String::new())) {
@@ -118,7 +119,7 @@ impl Segment {
             if text.contains(['{', '}', '*', '?', '%']) {
                 return Err(format!(
                     "`{}` is not a segment: write text, {{name}}, {{name:encoded}} or **",
-                    text.escape_debug()
+                    text.escape_default()
                 ));
             }
             return Ok(Self::Literal(text.to_owned()));
@@ -131,7 +132,7 @@ impl Segment {
         if name.is_empty() || !name.bytes().all(good) {
             return Err(format!(
                 "`{{{}}}` is not a parameter: name it with a-z, 0-9 and _",
-                name.escape_debug()
+                name.escape_default()
             ));
         }
         if !names.insert(name) {

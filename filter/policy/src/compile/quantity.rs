@@ -87,7 +87,7 @@ pub(super) fn read_span(
             &at.path,
             format!(
                 "`{}` is not a time: write `500ms` or `2s`, {} seconds at the most",
-                text.escape_debug(),
+                text.escape_default(),
                 range.end().div_ceil(1_000_000_000)
             ),
         );
@@ -109,7 +109,7 @@ pub(super) fn read_window(at: &At<'_>, errors: &mut Errors) -> Option<(u64, u64)
             &at.path,
             format!(
                 "`{}` is not a window: write `5 in 60s`, with {most} at the most",
-                text.escape_debug()
+                text.escape_default()
             ),
         );
     }
@@ -121,7 +121,7 @@ fn parse_rate(text: &str) -> Result<(u64, u64), String> {
     let help = || {
         format!(
             "`{}` is not a rate: write `1000/min`, `5/60s` or `unlimited`",
-            text.escape_debug()
+            text.escape_default()
         )
     };
     let (count, window) = text.split_once('/').ok_or_else(help)?;
@@ -190,7 +190,7 @@ pub(super) fn read_percentage(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
     if parts.is_none() {
         let message = format!(
             "`{}` is not a percentage: write `1%`, `0.5%` or `100%`, four decimals at most",
-            text.escape_debug()
+            text.escape_default()
         );
         errors.push(&at.path, message);
     }
