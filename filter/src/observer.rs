@@ -26,8 +26,14 @@ pub(crate) struct Observer {
 #[derive(Debug)]
 struct Watched {
     waiting: AwaitBody,
-    seen: Vec<u8>,
+    seen: Kept,
 }
+
+/// What has come of a body
+///
+/// INVARIANT: it counts in [`KEPT`] as long as it is there, however its stream ends.
+#[derive(Debug, Default)]
+struct Kept(Vec<u8>);
 
 /// A stream that is not even looked at: `mode: disabled`
 #[derive(Debug)]
@@ -58,19 +64,16 @@ impl Observer {
     /// Keeps what of a body has come, and judges it when it is whole
     fn watch(&mut self, mut watched: Watched, size: usize, end_of_stream: bool) {
         let max = watched.waiting.max();
-        let room = max.saturating_add(1).saturating_sub(watched.seen.len());
+        let room = max.saturating_add(1).saturating_sub(watched.seen.0.len());
         let Ok(piece) = hostcall::buffer(Buffer::RequestBody, room.min(size)) else {
             return;
         };
-        let kept = KEPT.get().saturating_add(piece.len());
-        if kept > MAX_KEPT {
+        if !watched.seen.keep(&piece) {
             log::warn!("not observed: more than 8 MiB of bodies at the same time");
             return;
         }
-        KEPT.set(kept);
-        watched.seen.extend_from_slice(&piece);
-        if watched.seen.len() > max {
-            Self::judge(watched.take(), Body::TooLarge);
+        if watched.seen.0.len() > max {
+            Self::judge(watched.waiting, Body::TooLarge);
         } else if end_of_stream {
             watched.finish();
         } else {
@@ -80,20 +83,27 @@ impl Observer {
 }
 
 impl Watched {
-    fn finish(mut self) {
-        let seen = core::mem::take(&mut self.seen);
-        KEPT.set(KEPT.get().saturating_sub(seen.len()));
-        Observer::judge(self.waiting, Body::Complete(&seen));
+    fn finish(self) {
+        Observer::judge(self.waiting, Body::Complete(&self.seen.0));
     }
+}
 
-    fn take(mut self) -> AwaitBody {
-        self.release();
-        self.waiting
+impl Kept {
+    /// Adds a piece; false when too much is kept already
+    fn keep(&mut self, piece: &[u8]) -> bool {
+        let kept = KEPT.get().saturating_add(piece.len());
+        if kept > MAX_KEPT {
+            return false;
+        }
+        KEPT.set(kept);
+        self.0.extend_from_slice(piece);
+        true
     }
+}
 
-    fn release(&mut self) {
-        KEPT.set(KEPT.get().saturating_sub(self.seen.len()));
-        self.seen = Vec::new();
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEPT.set(KEPT.get().saturating_sub(self.0.len()));
     }
 }
 
@@ -123,7 +133,7 @@ impl HttpContext for Observer {
             Some(Step::AwaitBody(waiting)) => {
                 self.watched = Some(Watched {
                     waiting,
-                    seen: Vec::new(),
+                    seen: Kept::default(),
                 });
             }
         }
@@ -146,14 +156,6 @@ impl HttpContext for Observer {
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         Action::Continue
-    }
-}
-
-impl Drop for Observer {
-    fn drop(&mut self) {
-        if let Some(watched) = &mut self.watched {
-            watched.release();
-        }
     }
 }
 

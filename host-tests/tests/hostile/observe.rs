@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 
 use portcullis_corpus::{Profile, Record, wire::Arrival};
 use portcullis_host::{
-    Fault, HostCall, Plugin, RequestScript, ResponseScript, Settings, StreamResult, World,
+    Fault, HostCall, LogLine, Plugin, RequestScript, ResponseScript, Settings, Side, StreamResult,
+    World,
 };
 
-use crate::{demo::corpus, shipped, statuses};
+use crate::{
+    demo::{Demo, GLOBEX, ROOT, analyze, corpus},
+    shipped, statuses,
+};
 
 const BODY: &[u8] = b"the upstream's own";
 
@@ -141,4 +145,45 @@ fn observing_changes_nothing_whatever_a_call_answers() {
 fn what_is_disabled_asks_for_nothing() {
     let reasons = play("disabled", |_| {});
     assert_eq!(reasons, BTreeMap::new());
+}
+
+/// Bodies that are too many at the same time are not judged; when they are gone, all are again.
+#[test]
+fn bodies_that_went_by_take_no_room() {
+    let mut policy = corpus().documents["demo"].in_profile(Profile::Headers);
+    policy["mode"] = "observe".into();
+    let plugin = Plugin::new(ROOT, policy.to_string());
+    let mut demo = Demo::with(Settings::default(), &plugin);
+    let root = demo.root;
+    let begin = |demo: &mut Demo| {
+        let request = analyze(GLOBEX, "deep");
+        let id = demo.worker().open(root, &request.properties).unwrap();
+        let worker = demo.worker();
+        worker
+            .headers(id, Side::Request, request.headers, false)
+            .unwrap();
+        id
+    };
+    let mut lost = Vec::new();
+    for _ in 0..2 {
+        demo.world.clear_logs();
+        let ids: Vec<_> = (0..150).map(|_| begin(&mut demo)).collect();
+        // All have begun when there is no more room.
+        for _ in 0..2 {
+            for id in &ids {
+                let piece = vec![b' '; 30_000];
+                demo.worker()
+                    .data(*id, Side::Request, piece, false)
+                    .unwrap();
+            }
+        }
+        let told = |line: &&LogLine| line.text.starts_with("not observed");
+        lost.push(demo.world.logs().iter().filter(told).count());
+        for id in ids {
+            demo.worker().disconnect(id).unwrap();
+            demo.worker().forget(id).unwrap();
+        }
+    }
+    // Who is given up makes room for the next one: every other of the last 21.
+    assert_eq!(lost, [11, 11]);
 }
