@@ -17,6 +17,7 @@ mod options;
 mod placement;
 mod policy;
 mod scratch;
+mod strangers;
 mod table;
 mod target;
 mod variant;
@@ -57,6 +58,7 @@ fn run(arguments: &[String]) -> Result<()> {
     match Task::parse(arguments)? {
         Task::Envoy(comparison) => comparison::run(&workspace, &comparison),
         Task::Law(law) => law::run(&workspace, law),
+        Task::Strangers(strangers) => strangers::run(&workspace, strangers),
         Task::Footprint { json } => footprint::run(&workspace, json),
         #[cfg(feature = "fuel")]
         Task::Fuel { json, write } => fuel::run(&workspace, json, write),

@@ -8,7 +8,7 @@ use crate::variant::Variant;
 
 /// How the command is used.
 pub(crate) const USAGE: &str = "\
-cargo xtask bench --envoy | --law | --fuel | --footprint  [--json]
+cargo xtask bench --envoy | --law | --strangers | --fuel | --footprint  [--json]
   --envoy       CPU that each variant adds to a request in a real Envoy, in interleaved rounds (needs wrk)
     --rounds N         at least 5 for figures to publish (5)
     --seconds N        seconds a variant and round (1)
@@ -21,6 +21,9 @@ cargo xtask bench --envoy | --law | --fuel | --footprint  [--json]
     --runs N           each with a key of its own, all at the same time (10)
     --seconds N        (60)
     --queue            1,000 requests a second and run, which wait for two seconds at the most (1 run)
+  --strangers   memory and known callers' latency while wrong keys come, each another one
+    --count N          (1000000)
+    --rate N           requests a second (4000)
   --fuel        wasmtime fuel of a decision: a number that no machine changes
     --write            takes what was measured as the new budget
   --footprint   the module's size, its build when nothing changed, start-up CPU, memory a worker
@@ -31,6 +34,7 @@ cargo xtask bench --envoy | --law | --fuel | --footprint  [--json]
 pub(crate) enum Task {
     Envoy(Comparison),
     Law(Law),
+    Strangers(Strangers),
     Fuel { json: bool, write: bool },
     Footprint { json: bool },
 }
@@ -67,6 +71,15 @@ pub(crate) struct Law {
     pub(crate) queue: bool,
 }
 
+/// How `--strangers` is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Strangers {
+    pub(crate) json: bool,
+    pub(crate) count: u32,
+    /// Requests a second.
+    pub(crate) rate: u32,
+}
+
 impl Population {
     /// How many principals there are.
     pub(crate) const fn principals(self) -> u32 {
@@ -86,9 +99,10 @@ impl Task {
     pub(crate) fn parse(arguments: &[String]) -> Result<Self> {
         let mut given = Given(arguments.to_vec());
         let json = given.flag("--json");
-        let chosen = ["--envoy", "--law", "--fuel", "--footprint"].map(|name| given.flag(name));
+        let chosen = ["--envoy", "--law", "--fuel", "--footprint", "--strangers"]
+            .map(|name| given.flag(name));
         let task = match chosen {
-            [true, false, false, false] => Self::Envoy(Comparison {
+            [true, false, false, false, false] => Self::Envoy(Comparison {
                 json,
                 rounds: given.number("--rounds", 5)?,
                 seconds: given.number("--seconds", 1)?,
@@ -97,7 +111,7 @@ impl Task {
                 variants: variants(given.value("--only")?)?,
                 also: also(&mut given)?,
             }),
-            [false, true, false, false] => {
+            [false, true, false, false, false] => {
                 let queue = given.flag("--queue");
                 Self::Law(Law {
                     json,
@@ -106,11 +120,16 @@ impl Task {
                     queue,
                 })
             }
-            [false, false, true, false] => Self::Fuel {
+            [false, false, true, false, false] => Self::Fuel {
                 json,
                 write: given.flag("--write"),
             },
-            [false, false, false, true] => Self::Footprint { json },
+            [false, false, false, true, false] => Self::Footprint { json },
+            [false, false, false, false, true] => Self::Strangers(Strangers {
+                json,
+                count: given.number("--count", 1_000_000)?,
+                rate: given.number("--rate", 4000)?,
+            }),
             _ => return Err(Failure::new("name one benchmark", USAGE)),
         };
         match given.0.first() {

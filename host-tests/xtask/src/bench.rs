@@ -7,7 +7,8 @@ use crate::tools;
 use crate::workspace::Workspace;
 
 /// How the command is used.
-pub const USAGE: &str = "cargo xtask bench --envoy | --law | --fuel | --footprint [--json]
+pub const USAGE: &str =
+    "cargo xtask bench --envoy | --law | --strangers | --fuel | --footprint [--json]
   What the gate costs, and that its limits hold; `cargo xtask bench --help-all` lists the options.";
 
 /// Runs the command.
