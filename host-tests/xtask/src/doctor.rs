@@ -6,6 +6,7 @@ use crate::debian;
 use crate::envoy::{self, Choice};
 use crate::failure::{Failure, Result};
 use crate::route::{self, Route, Target};
+use crate::shrink;
 use crate::toolchain;
 use crate::tools;
 use crate::workspace::Workspace;
@@ -95,6 +96,7 @@ pub fn examine(workspace: &Workspace) -> Vec<Finding> {
     findings.extend(["cargo", "git", "curl"].map(|name| program(name, name)));
     findings.push(program("cc", "build-essential"));
     findings.push(openssl());
+    findings.push(shrinker());
     findings.push(rustup());
     findings.push(target("wasm", Target::Wasm));
     findings.push(target("no-std", Target::NoStd));
@@ -145,6 +147,19 @@ fn openssl() -> Finding {
             "openssl",
             format!("none, {detail}"),
             "sudo apt-get install -y openssl",
+        ),
+    }
+}
+
+fn shrinker() -> Finding {
+    let detail = "for a module that is a seventh smaller";
+    match tools::on_path(shrink::TOOL) {
+        Some(path) => ok(shrink::TOOL, format!("{}, {detail}", path.display())),
+        None if debian::can_install() => ok(shrink::TOOL, format!("will be installed, {detail}")),
+        None => absent(
+            shrink::TOOL,
+            &format!("none, {detail}"),
+            &format!("sudo apt-get install -y {}", shrink::PACKAGE),
         ),
     }
 }

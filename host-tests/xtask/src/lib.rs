@@ -19,6 +19,7 @@ pub mod http;
 pub mod options;
 pub mod process;
 pub mod route;
+pub mod shrink;
 pub mod sync;
 pub mod template;
 pub mod test;

@@ -7,6 +7,7 @@ use crate::capabilities;
 use crate::failure::{Failure, Result};
 use crate::process;
 use crate::route::{Route, Target};
+use crate::shrink;
 use crate::toolchain;
 use crate::trim;
 use crate::workspace::{self, Workspace};
@@ -70,7 +71,10 @@ pub fn build(workspace: &Workspace) -> Result<PathBuf> {
         }
     };
     let bytes = fs::read(&built).map_err(|error| Failure::file(&built, &error))?;
-    let bytes = trim::trim(&bytes).map_err(|failure| failure.at(&built))?;
+    let mut bytes = trim::trim(&bytes).map_err(|failure| failure.at(&built))?;
+    if !matches!(route, Route::Given) {
+        bytes = shrink::shrink(bytes, &workspace.target().join("wasm"))?;
+    }
     // Untouched when nothing changed, so that what depends on its time is not done again.
     let module = workspace.wasm();
     if fs::read(&module).ok().as_ref() != Some(&bytes) {
