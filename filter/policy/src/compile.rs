@@ -3,6 +3,7 @@
 #[cfg(feature = "advice")]
 pub(crate) mod advice;
 mod api;
+mod keys;
 mod quantity;
 mod recording;
 mod route;
@@ -23,6 +24,7 @@ use sha2::{Digest, Sha256};
 use crate::account::AccountKey;
 use crate::bucket::Bucket;
 use crate::error::ConfigError;
+use crate::key::read_name as name;
 use crate::name::Name;
 use crate::node::Node;
 use crate::path;
@@ -102,8 +104,8 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
     let mut hosts = HashMap::new();
     let context = api::Context {
         namespace,
-        revoked: &revoked,
-        explained: &explained,
+        revoked: Rc::new(revoked),
+        explained: Rc::new(explained),
         pause,
     };
     for (key, at) in map
@@ -162,14 +164,6 @@ const MODES: &[(&str, Mode)] = &[
 ];
 
 const PAUSES: &[(&str, Pause)] = &[("body", Pause::Body), ("headers", Pause::Headers)];
-
-/// A name, or an error
-fn name(at: &At<'_>, errors: &mut Errors) -> Option<Name> {
-    let text = at.string(errors)?;
-    Name::parse(text)
-        .map_err(|error| errors.push(&at.path, error))
-        .ok()
-}
 
 /// A key of a map that is a name, or an error
 fn key_name(key: &str, at: &At<'_>, errors: &mut Errors) -> Option<Name> {
@@ -253,14 +247,9 @@ fn read_clients(at: &At<'_>, errors: &mut Errors) -> Vec<IpNet> {
     denied
 }
 
-fn read_revoked<'n>(at: &At<'n>, errors: &mut Errors) -> BTreeSet<&'n str> {
-    let mut revoked = BTreeSet::new();
-    for at in at.strings(errors).unwrap_or_default() {
-        if let (Some(_), Some(id)) = (name(&at, errors), at.string(errors)) {
-            revoked.insert(id);
-        }
-    }
-    revoked
+fn read_revoked(at: &At<'_>, errors: &mut Errors) -> BTreeSet<Name> {
+    let ids = at.strings(errors).unwrap_or_default();
+    ids.iter().filter_map(|at| name(at, errors)).collect()
 }
 
 /// 60 a minute, by client

@@ -14,7 +14,7 @@ use crate::bucket::Refused;
 use crate::client::{ClientCharge, Clients};
 use crate::credential;
 use crate::forward::Edits;
-use crate::key::Key;
+use crate::key::{Key, KeyBundle, KeyStore};
 use crate::limiter::{Charged, Limiter};
 use crate::policy::{Mode, Policy};
 use crate::queue::{Hold, Queue, Release};
@@ -33,6 +33,7 @@ pub struct Engine {
     limiter: Limiter,
     clients: Clients,
     queue: Queue,
+    keys: KeyStore,
 }
 
 /// What an engine begins with; the same for all workers that share a store
@@ -182,7 +183,26 @@ impl Engine {
             limiter: Limiter::new(settings.born),
             clients: Clients::new(settings.seed),
             queue: Queue::default(),
+            keys: KeyStore::default(),
         }
+    }
+
+    /// Puts a bundle of keys in force, in place of the one that its API has
+    ///
+    /// It stays in force over policies: one that has other tiers or scopes is to adopt its bytes
+    /// anew, for of a record that is not good by the policy in force the key is unknown.
+    pub fn adopt(&mut self, bundle: KeyBundle) {
+        self.keys.adopt(bundle);
+    }
+
+    /// The bundle of keys in force of an API of a policy, be it the policy's own
+    #[must_use]
+    pub fn bundle<'s>(&'s self, policy: &'s Policy, api: &str) -> Option<&'s KeyBundle> {
+        let api = policy
+            .apis
+            .iter()
+            .find(|known| known.name.as_str() == api)?;
+        self.keys.bundle(api).map(Rc::as_ref)
     }
 
     /// Holds a request, which the shell knows by its stream
@@ -233,7 +253,8 @@ impl Engine {
         let mut draft = Draft::new(policy, api, &head, moment);
         draft.asks_why = reserved.iter().any(|name| name == EXPLANATION.as_bytes());
         draft.note(&head, request);
-        match examine(policy, api.map(Rc::as_ref), &head, request, &mut draft) {
+        let api = api.map(Rc::as_ref);
+        match examine(policy, api, &head, request, &mut self.keys, &mut draft) {
             Finding::Unkeyed {
                 reason,
                 rule,
@@ -242,7 +263,9 @@ impl Engine {
                 if reason.status() == 0 {
                     let mut edits = draft.edits(reserved);
                     edits.strip_credential = draft.strips_credential
-                        && api.is_some_and(|api| credential::is_ours(&head, &api.keys));
+                        && api.is_some_and(|api| {
+                            credential::is_ours(&head, |digest| self.keys.knows(api, digest))
+                        });
                     draft.edits = Some(edits);
                 }
                 draft.found(reason, rule);

@@ -1,5 +1,12 @@
 //! Keys, known by their digests only.
 
+mod adoption;
+mod bundle;
+mod store;
+mod terms;
+#[cfg(any(test, feature = "bundle-writer"))]
+mod writer;
+
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,6 +15,12 @@ use hashbrown::HashTable;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
+pub use self::adoption::Adoption;
+pub use self::bundle::{BundleError, DigestScheme, KeyBundle};
+pub(crate) use self::store::KeyStore;
+pub(crate) use self::terms::{KeyTerms, Scopes, Tiers, find_tier, read_name};
+#[cfg(any(test, feature = "bundle-writer"))]
+pub use self::writer::BundleWriter;
 use crate::account::AccountKey;
 use crate::name::Name;
 use crate::path::hex;
@@ -32,6 +45,8 @@ pub(crate) struct Key {
     /// Whether its callers may be told rule and reason
     pub(crate) may_ask_why: bool,
     pub(crate) rule: Rc<Rule>,
+    /// The revision of the bundle that it stands in
+    pub(crate) bundle: Option<Name>,
 }
 
 /// What the policy says of a key, whatever the time

@@ -104,6 +104,9 @@ pub use engine::{AwaitBody, AwaitClient, Body, Decision, Engine, Outcome, Settin
 pub use error::ConfigError;
 pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};
 pub use id::{DecisionId, DecisionText};
+#[cfg(any(test, feature = "bundle-writer"))]
+pub use key::BundleWriter;
+pub use key::{Adoption, BundleError, DigestScheme, KeyBundle};
 pub use limiter::Limiter;
 pub use policy::{Mode, Pause, Policy};
 pub use queue::{Hold, Release};

@@ -16,7 +16,7 @@ use crate::counter::Series;
 use crate::error::ConfigError;
 use crate::host;
 use crate::indicator::Indicators;
-use crate::key::KeyRing;
+use crate::key::{KeyBundle, KeyRing, KeyTerms};
 use crate::name::Name;
 use crate::node::Node;
 use crate::protobuf;
@@ -83,7 +83,12 @@ pub(crate) struct Api {
     pub(crate) name: Name,
     pub(crate) series: Series,
     pub(crate) dialect: Dialect,
+    /// The keys that stand in the policy itself
     pub(crate) keys: KeyRing,
+    /// The keys that the policy brings along as a bundle
+    pub(crate) seed: Option<Rc<KeyBundle>>,
+    /// What its keys are read against
+    pub(crate) terms: Rc<KeyTerms>,
     pub(crate) strips_credential: bool,
     /// Whether the upstream is told who calls, and under which decision
     pub(crate) tells_identity: bool,

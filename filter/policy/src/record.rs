@@ -26,7 +26,7 @@ use crate::verdict::Classification;
 ///
 /// It is one structure wherever it goes, as JSON and as a `google.protobuf.Struct`: `v` (1, and
 /// another number when a field changes its meaning), `decision`, `mode` (`enforce`, `observe`), `reason`,
-/// `rule`, `policy` (its revision), `bundle` (null: keys stand in the policy); where
+/// `rule`, `policy` (its revision), `bundle` (the revision of the key's bundle; null for a key of the policy itself); where
 /// they are known `api`, `route`, `principal`, `tier`, `key`, `class`, `remaining`, `wait_ms`, `verdict`,
 /// `score`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
 #[derive(Clone, Debug)]
@@ -210,8 +210,12 @@ impl Record {
         if let Some((_, score)) = self.verdict {
             field("score", Value::Number(score.into()));
         }
-        // Keys stand in the policy: there is no bundle of them yet.
-        field("bundle", Value::Null);
+        // Keys that stand in the policy itself are of no bundle.
+        let bundle = key.and_then(|key| key.bundle.as_ref());
+        field(
+            "bundle",
+            bundle.map_or(Value::Null, |revision| Value::Text(revision.as_str())),
+        );
     }
 
     fn client(&self, extras: &Extras) -> Option<String> {
@@ -284,7 +288,7 @@ pub enum RuleKind {
     Credential,
     /// A field of a route's body: `apis.*.routes.*.fields.*`, and `.tiers` of it
     Field,
-    /// A key: `apis.*.keys[*]`, or `revoked`
+    /// A key: `apis.*.keys[*]`, `apis.*.keys.inline[*]`, `apis.*.keys.bundle`, or `revoked`
     Key,
     /// CORS preflight: `apis.*.preflight`
     Preflight,

@@ -166,7 +166,7 @@ fn locate(
     place: &Place,
     is_exact: bool,
 ) -> (Option<Position>, Option<Excerpt>) {
-    let is_secret = path.contains(".keys[") || message.starts_with("unknown field");
+    let is_secret = path.contains(".keys") || message.starts_with("unknown field");
     let shows_value = is_exact && place.is_scalar && !is_secret;
     let target = match place.key {
         Some(key) if !shows_value => key,

@@ -96,6 +96,8 @@ fn kind(path: &str) -> Option<RuleKind> {
         ["unauthenticated"] => RuleKind::Unauthenticated,
         ["apis", _, "keys"] => RuleKind::Credential,
         ["apis", _, key] if key.starts_with("keys[") => RuleKind::Key,
+        ["apis", _, "keys", "bundle"] => RuleKind::Key,
+        ["apis", _, "keys", key] if key.starts_with("inline[") => RuleKind::Key,
         ["apis", _, "preflight"] => RuleKind::Preflight,
         ["apis", _, "limits", _] => RuleKind::Window,
         ["apis", _, "tiers", _, "rate"] => RuleKind::Tier,

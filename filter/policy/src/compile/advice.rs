@@ -154,7 +154,14 @@ struct Key<'n> {
 
 /// The keys that an API lists itself; `None` when they come from elsewhere
 fn keys_of<'n>(api: &At<'n>, revoked: &BTreeSet<&str>) -> Option<Vec<Key<'n>>> {
-    let list = api.at("keys")?;
+    let keys = api.at("keys")?;
+    let elsewhere = ["bundle", "lookup"]
+        .iter()
+        .any(|name| keys.at(name).is_some());
+    let list = match keys.node {
+        Node::Map(_) if !elsewhere => keys.at("inline")?,
+        _ => keys,
+    };
     let Node::List(_) = list.node else {
         return None;
     };

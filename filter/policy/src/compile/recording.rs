@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 
 use super::{name, quantity};
+use crate::name::Name;
 use crate::reader::{At, Errors};
 use crate::record::EXPLANATION;
 use crate::recording::{ClientForm, DEFAULT, Extent, Recording, Share, TargetForm};
@@ -61,7 +62,7 @@ pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Recording {
 }
 
 /// Reads `explain`: the ids of the keys that may ask
-pub(super) fn read_explain<'n>(at: &At<'n>, errors: &mut Errors) -> BTreeSet<&'n str> {
+pub(super) fn read_explain(at: &At<'_>, errors: &mut Errors) -> BTreeSet<Name> {
     let Some(mut map) = at.map(errors) else {
         return BTreeSet::new();
     };
@@ -74,7 +75,5 @@ pub(super) fn read_explain<'n>(at: &At<'n>, errors: &mut Errors) -> BTreeSet<&'n
         .and_then(|keys| keys.strings(errors))
         .unwrap_or_default();
     map.finish(errors);
-    ids.iter()
-        .filter_map(|at| name(at, errors).and_then(|_| at.string(errors)))
-        .collect()
+    ids.iter().filter_map(|at| name(at, errors)).collect()
 }

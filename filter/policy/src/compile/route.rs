@@ -5,9 +5,9 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::api::{Scopes, Tiers};
 use super::{key_name, quantity, schema};
 use crate::counter::Series;
+use crate::key::{Scopes, Tiers};
 use crate::name::Name;
 use crate::node::Node;
 use crate::policy::Pause;

@@ -5,9 +5,9 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::api::{Tiers, find_tier};
 use super::key_name;
 use crate::format::{Format, Formats};
+use crate::key::{Tiers, find_tier};
 use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
 use crate::schema::{Field, Gate, Items, Kind, Place, Text};

@@ -9,7 +9,7 @@ use core::net::IpAddr;
 use super::draft::{Answer, Draft};
 use crate::credential;
 use crate::host;
-use crate::key::Key;
+use crate::key::{Key, KeyStore};
 use crate::path::{self, CheckedPath};
 use crate::policy::{Api, Policy};
 use crate::query;
@@ -44,6 +44,7 @@ pub(super) fn examine(
     api: Option<&Api>,
     head: &Head<'_>,
     request: &Request<'_>,
+    keys: &mut KeyStore,
     draft: &mut Draft,
 ) -> Finding {
     let rules = &policy.rules;
@@ -107,7 +108,7 @@ pub(super) fn examine(
         }
         return unkeyed(Reason::Public, &route.rule, charged);
     }
-    let key = match authenticate(api, head, &path, draft) {
+    let key = match authenticate(api, head, &path, keys, draft) {
         Ok(key) => key,
         Err((reason, rule)) => {
             // What is not there is not told from what is, without a key: but a caller without any
@@ -253,24 +254,24 @@ fn authenticate(
     api: &Api,
     head: &Head<'_>,
     path: &CheckedPath<'_>,
+    keys: &mut KeyStore,
     draft: &mut Draft,
 ) -> Result<Rc<Key>, (Reason, Rc<Rule>)> {
     let result = credential::read(head, path)
-        .and_then(|digest| api.keys.get(&digest).ok_or(Reason::KeyUnknown))
-        .map_err(|reason| (reason, &api.credential_rule))
-        .and_then(|key| {
-            key.check(draft.wall)
-                .map(|()| key)
-                .map_err(|reason| (reason, &key.rule))
+        .and_then(|digest| keys.get(api, &digest).ok_or(Reason::KeyUnknown))
+        .map_err(|reason| (reason, Rc::clone(&api.credential_rule)))
+        .and_then(|key| match key.check(draft.wall) {
+            Ok(()) => Ok(key),
+            Err(reason) => Err((reason, Rc::clone(&key.rule))),
         });
-    result.map(Rc::clone).map_err(|(reason, rule)| {
+    result.map_err(|(reason, rule)| {
         let realm = &api.name;
         // RFC 6750, section 3.1: no error code for a request without any credential.
         draft.particulars.challenge = Some(match reason {
             Reason::CredentialMissing => format!("Bearer realm=\"{realm}\""),
             _ => format!("Bearer realm=\"{realm}\", error=\"invalid_token\""),
         });
-        (reason, Rc::clone(rule))
+        (reason, rule)
     })
 }
 

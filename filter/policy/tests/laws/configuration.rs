@@ -77,7 +77,10 @@ pub(crate) fn everything() -> Value {
             "other": {
                 "hosts": ["*"],
                 "tiers": { "free": { "rate": "5/60s" } },
-                "keys": [{ "id": "k1", "principal": "acme", "tier": "free", "sha256": digest("acme") }],
+                "keys": {
+                    "inline": [{ "id": "k1", "principal": "acme", "tier": "free", "sha256": digest("acme") }],
+                    "bundle": { "seed": crate::keys::seed("other", "free") },
+                },
                 "routes": {},
             },
         },

@@ -12,6 +12,7 @@ mod charging;
 mod configuration;
 mod denial;
 mod gate;
+mod keys;
 mod path;
 mod reply;
 mod router;
