@@ -1,0 +1,97 @@
+//! What speaks for or against a target: a closed list.
+
+use alloc::vec::Vec;
+
+/// A kind of evidence; the words are part of the interface
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Code {
+    /// A feed lists the target, or what stands above it
+    FeedMatch,
+    /// An allow list names it
+    AllowListed,
+    /// It is private, local or reserved: no outsider's business
+    AddressInternal,
+    /// It is where clouds hand out credentials
+    AddressMetadata,
+    /// An IPv4 address in a spelling that people don't use (octal, hexadecimal, one number)
+    AddressSpelling,
+    /// An IPv6 address that carries an IPv4 address
+    AddressEmbedded,
+    /// A URL that no browser opens
+    UrlInvalid,
+    /// Two parsers find different hosts in it
+    ParserDifferential,
+    /// Escapes of escapes, more than two deep
+    ExcessiveEncoding,
+}
+
+impl Code {
+    /// The word that answers and records use
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::FeedMatch => "FEED_MATCH",
+            Self::AllowListed => "ALLOW_LISTED",
+            Self::AddressInternal => "ADDRESS_INTERNAL",
+            Self::AddressMetadata => "ADDRESS_METADATA",
+            Self::AddressSpelling => "ADDRESS_SPELLING",
+            Self::AddressEmbedded => "ADDRESS_EMBEDDED",
+            Self::UrlInvalid => "URL_INVALID",
+            Self::ParserDifferential => "PARSER_DIFFERENTIAL",
+            Self::ExcessiveEncoding => "EXCESSIVE_ENCODING",
+        }
+    }
+}
+
+/// How much evidence weighs: the probability in per cent that a target with it alone is a threat, 0 to 100
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Points(u8);
+
+impl Points {
+    /// Weighs nothing
+    pub const NONE: Self = Self(0);
+
+    /// From a number; what exceeds 100 is 100
+    #[must_use]
+    pub const fn new(points: u8) -> Self {
+        Self(if points > 100 { 100 } else { points })
+    }
+
+    /// As a number, 0 to 100
+    #[must_use]
+    pub const fn get(self) -> u8 {
+        self.0
+    }
+}
+
+/// A piece of evidence
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Evidence {
+    /// What was found
+    pub code: Code,
+    /// What it weighs
+    pub points: Points,
+}
+
+/// What was found, in the order in which it was found; a code stands there once, with its greatest weight
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct EvidenceList(Vec<Evidence>);
+
+impl EvidenceList {
+    /// Adds a piece
+    pub fn push(&mut self, code: Code, points: Points) {
+        match self.0.iter_mut().find(|evidence| evidence.code == code) {
+            Some(evidence) => evidence.points = evidence.points.max(points),
+            None => self.0.push(Evidence { code, points }),
+        }
+    }
+
+    /// All pieces
+    pub fn iter(&self) -> impl Iterator<Item = &Evidence> {
+        self.0.iter()
+    }
+
+    /// Forgets everything and keeps the memory
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}

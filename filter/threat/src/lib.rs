@@ -1,0 +1,28 @@
+//! Quick threat verdicts: a target and a bundle in, a verdict out.
+//!
+//! A target (URL, domain, address, hash, payload) is classified and canonicalised, once as browsers read
+//! it (WHATWG) and once as feeds write it (Safe Browsing). It is looked up in a compiled bundle, which is
+//! adopted and not parsed, and judged by its structure. This crate does no I/O and reads no clock: the bundle
+//! is bytes and the time is a number handed in.
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod address;
+pub mod bundle;
+pub mod evidence;
+mod hash;
+mod refang;
+pub mod safe_browsing;
+pub mod structure;
+mod target;
+mod web;
+
+pub use bundle::{Bundle, BundleError};
+pub use evidence::{Code, Evidence, EvidenceList, Points};
+pub use target::{Host, Target, TargetKind};
+pub use web::Web;

@@ -1,0 +1,1 @@
+//! Undoes the usual ways of making a link harmless.
