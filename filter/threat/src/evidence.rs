@@ -42,6 +42,64 @@ impl Code {
     }
 }
 
+/// What an indicator stands for
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Category {
+    /// Where malware reports and takes orders
+    CommandAndControl,
+    /// Malware, or where it is spread
+    Malware,
+    /// Bad in another way, or in one that nobody told
+    Other,
+    /// Sites that pretend to be another's
+    Phishing,
+    /// Who scans and attacks others
+    Scanner,
+    /// Who sends mail that nobody wants
+    Spam,
+}
+
+impl Category {
+    /// All, with the words that policies, feeds and answers use
+    pub const WORDS: &'static [(&'static str, Self)] = &[
+        ("command_and_control", Self::CommandAndControl),
+        ("malware", Self::Malware),
+        ("other", Self::Other),
+        ("phishing", Self::Phishing),
+        ("scanner", Self::Scanner),
+        ("spam", Self::Spam),
+    ];
+
+    /// Its word
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        Self::WORDS
+            .get(usize::from(self.index()))
+            .map_or("other", |(word, _)| word)
+    }
+
+    /// Its number in bundles
+    #[must_use]
+    pub const fn index(self) -> u8 {
+        match self {
+            Self::CommandAndControl => 0,
+            Self::Malware => 1,
+            Self::Other => 2,
+            Self::Phishing => 3,
+            Self::Scanner => 4,
+            Self::Spam => 5,
+        }
+    }
+
+    /// From its number in bundles
+    #[must_use]
+    pub fn from_index(index: u8) -> Option<Self> {
+        Self::WORDS
+            .get(usize::from(index))
+            .map(|(_, category)| *category)
+    }
+}
+
 /// How much evidence weighs: the probability in per cent that a target with it alone is a threat, 0 to 100
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Points(u8);

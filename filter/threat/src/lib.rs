@@ -14,7 +14,9 @@ extern crate std;
 
 pub mod address;
 pub mod bundle;
+pub mod escape;
 pub mod evidence;
+pub mod expression;
 mod hash;
 mod refang;
 pub mod safe_browsing;
@@ -23,6 +25,7 @@ mod target;
 mod web;
 
 pub use bundle::{Bundle, BundleError};
-pub use evidence::{Code, Evidence, EvidenceList, Points};
+pub use evidence::{Category, Code, Evidence, EvidenceList, Points};
+pub use safe_browsing::SafeBrowsing;
 pub use target::{Host, Target, TargetKind};
 pub use web::Web;
