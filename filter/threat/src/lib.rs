@@ -26,6 +26,7 @@ mod web;
 
 pub use bundle::{Bundle, BundleError};
 pub use evidence::{Category, Code, Evidence, EvidenceList, Points};
+pub use hash::Digest;
 pub use safe_browsing::SafeBrowsing;
 pub use target::{Host, Target, TargetKind};
 pub use web::Web;
