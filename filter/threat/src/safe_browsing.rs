@@ -227,21 +227,14 @@ fn in_ascii(host: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// An IPv6 address in brackets, in the form of RFC 5952; what is none of these stays as it is
+/// An IPv6 address in brackets, in the form of RFC 5952; `None` where it is none
 fn write_bracketed(text: &mut String, rest: &[u8]) -> Option<bool> {
     let end = rest.iter().position(|byte| *byte == b']')?;
-    let inner = rest.get(..end)?;
-    let address = core::str::from_utf8(inner)
-        .ok()
-        .and_then(|inner| inner.parse::<Ipv6Addr>().ok());
-    let _: core::fmt::Result = match address.map(|address| IpAddr::from(address).to_canonical()) {
-        Some(IpAddr::V4(address)) => write!(text, "{address}"),
-        Some(IpAddr::V6(address)) => write!(text, "[{address}]"),
-        None => {
-            text.push('[');
-            push_lower(text, inner);
-            text.write_str("]")
-        }
+    let inner = core::str::from_utf8(rest.get(..end)?).ok()?;
+    let address: Ipv6Addr = inner.parse().ok()?;
+    let _: core::fmt::Result = match IpAddr::from(address).to_canonical() {
+        IpAddr::V4(address) => write!(text, "{address}"),
+        IpAddr::V6(address) => write!(text, "[{address}]"),
     };
     Some(true)
 }
