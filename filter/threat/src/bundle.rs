@@ -1,60 +1,330 @@
 //! The compiled bundle: indicators, lists and tables as bytes that are adopted, not parsed.
+//!
+//! The layout is in `examples/THREAT-BUNDLE.md`, byte by byte. Adopting one checks its digest and its bounds, and reads
+//! the two short tables (verdict rows, feeds); nothing is done per indicator. Whatever the bytes are, a lookup
+//! ends: an index that lies finds nothing.
 
+mod adoption;
+mod feed;
+mod format;
+mod hash;
+mod header;
+mod keys;
+mod ranges;
+mod refusal;
+mod row;
+#[cfg(feature = "write")]
+mod writer;
+
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
-/// A bundle over bytes that somebody owns
-#[derive(Debug)]
-pub struct Bundle<B> {
-    bytes: B,
-}
+pub use adoption::{Adoption, Shelf, Terms};
+pub use feed::Feed;
+pub use refusal::Refusal;
+pub use row::{Row, Scope};
+#[cfg(feature = "write")]
+pub use writer::{Fact, FeedEntry, Figures, SIGNED, WriteError, Writer, sign};
 
-/// Why bytes are no bundle
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum BundleError {
-    /// Not a bundle, or of another version
-    Format,
-}
+use format::{Kind, SECTIONS};
+use hash::Hasher;
+use header::{Header, Section};
+use keys::KeySet;
+use ranges::{Ranges4, Ranges6};
 
-/// What an indicator is about
+/// What a key is looked up in
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Section {
-    /// A lookup expression
+pub enum Set {
+    /// Safe Browsing lookup expressions: `host/path?query`
     Url,
-    /// A host or a registrable domain
+    /// Names in their ASCII form, in lower case, without a last dot
     Domain,
-    /// A hash of a file
+    /// Digests of files, as bytes: MD5 (16), SHA-1 (20), SHA-256 (32)
     Hash,
 }
 
-/// What is known of an indicator
+/// A table whose readers are elsewhere
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Row {
-    /// Index of the feed
-    pub feed: u16,
-    /// How sure the feed is, in per cent
-    pub confidence: u8,
+pub enum Table {
+    /// Public suffixes
+    Suffixes,
+    /// Brands and what they own
+    Brands,
+    /// Characters that look alike
+    Confusables,
+    /// Weights of the structural evidence
+    Model,
 }
 
-impl<B: AsRef<[u8]>> Bundle<B> {
-    /// Adopts bytes
+/// Whether what is listed is a threat or is known to be good
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum List {
+    /// Threats
+    Deny,
+    /// Known good
+    Allow,
+}
+
+/// A bundle that was adopted
+#[derive(Debug)]
+pub struct Bundle {
+    bytes: Vec<u8>,
+    header: Header,
+    sections: [Section; SECTIONS],
+    digest: [u8; 32],
+}
+
+impl Bundle {
+    /// Looks a threat up by its exact key
     ///
-    /// # Errors
+    /// A row that is found says where it counts: see [`Row::counts`].
+    #[must_use]
+    pub fn find(&self, set: Set, key: &[u8]) -> Option<Row> {
+        self.look_up(List::Deny, set, key)
+    }
+
+    /// Looks up whether a key is known to be good
+    #[must_use]
+    pub fn allowed(&self, set: Set, key: &[u8]) -> Option<Row> {
+        self.look_up(List::Allow, set, key)
+    }
+
+    /// Looks an address up that is listed by itself
+    #[must_use]
+    pub fn address(&self, address: IpAddr) -> Option<Row> {
+        self.look_up_address(List::Deny, address)
+    }
+
+    /// Looks the listed networks up that hold an address; what several say of it is one row
+    #[must_use]
+    pub fn network(&self, address: IpAddr) -> Option<Row> {
+        self.look_up_network(List::Deny, address)
+    }
+
+    /// Looks up whether an address, or a network that holds it, is known to be good
+    #[must_use]
+    pub fn allowed_address(&self, address: IpAddr) -> Option<Row> {
+        self.look_up_address(List::Allow, address)
+            .or_else(|| self.look_up_network(List::Allow, address))
+    }
+
+    /// Whether some rule for URLs counts in any case of its letters
     ///
-    /// When they are no bundle.
-    pub fn open(bytes: B) -> Result<Self, BundleError> {
-        if bytes.as_ref().is_empty() {
-            return Err(BundleError::Format);
+    /// Those are stored in lower case ([`Row::is_caseless`]), so a lookup expression with capitals needs a second look
+    /// in lower case; otherwise not.
+    #[must_use]
+    pub fn has_caseless(&self) -> bool {
+        self.header.caseless
+    }
+
+    /// The bytes of a table; empty when the bundle has none
+    #[must_use]
+    pub fn table(&self, table: Table) -> &[u8] {
+        self.bytes_of(match table {
+            Table::Suffixes => Kind::Suffixes,
+            Table::Brands => Kind::Brands,
+            Table::Confusables => Kind::Confusables,
+            Table::Model => Kind::Model,
+        })
+    }
+
+    /// A feed by its number in a row
+    #[must_use]
+    pub fn feed(&self, number: u8) -> Option<Feed<'_>> {
+        Feed::read(self.bytes_of(Kind::Feeds), number)
+    }
+
+    /// All feeds, in the order of their numbers
+    pub fn feeds(&self) -> impl Iterator<Item = Feed<'_>> {
+        (0..=u8::MAX).map_while(|number| self.feed(number))
+    }
+
+    /// When it was compiled, in seconds since 1970
+    #[must_use]
+    pub fn created(&self) -> u64 {
+        self.header.created
+    }
+
+    /// When the first of its feeds is out of date, in seconds since 1970
+    #[must_use]
+    pub fn valid_until(&self) -> u64 {
+        self.header.valid_until
+    }
+
+    /// SHA-256 of all that stands before the seal: what the bundle is known by
+    #[must_use]
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
+    }
+
+    /// How many keys (or segments of networks) a list has
+    #[must_use]
+    pub fn count(&self, list: List, what: Count) -> u32 {
+        let kind = match what {
+            Count::Urls => Kind::Urls,
+            Count::Domains => Kind::Domains,
+            Count::Addresses4 => Kind::Addresses4,
+            Count::Addresses6 => Kind::Addresses6,
+            Count::Hashes => Kind::Hashes,
+            Count::Segments4 => Kind::Networks4,
+            Count::Segments6 => Kind::Networks6,
+            Count::Confirmed => Kind::Confirmed,
+        };
+        self.section(kind, list).count
+    }
+
+    /// Its size in bytes
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether it has no bytes, which none that was adopted has
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The key and the signature beneath it, for who can check it; `None` when nobody signed
+    #[must_use]
+    pub fn signature(&self) -> Option<(&[u8; 32], &[u8; 64])> {
+        format::signature(&self.bytes)
+    }
+
+    /// The bytes, to keep or to write
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What a row of the table says; the filter has no need for it
+    #[must_use]
+    pub fn row(&self, number: u8) -> Option<Row> {
+        Row::read(self.bytes_of(Kind::Rows), number)
+    }
+
+    /// Looks for what adoption takes on trust: whether keys and segments are in order and name rows that there are
+    ///
+    /// Takes time for each indicator, so it is for who publishes a bundle. `false` is a bundle that finds less than
+    /// it holds.
+    #[must_use]
+    pub fn is_orderly(&self) -> bool {
+        let rows = self.section(Kind::Rows, List::Deny).count;
+        [List::Deny, List::Allow].into_iter().all(|list| {
+            let keyed = [
+                Kind::Urls,
+                Kind::Domains,
+                Kind::Addresses4,
+                Kind::Addresses6,
+                Kind::Hashes,
+            ];
+            keyed.into_iter().all(|kind| {
+                self.keys(kind, list)
+                    .is_none_or(|keys| keys.is_orderly(rows))
+            }) && self
+                .ranges4(list)
+                .is_none_or(|ranges| ranges.is_orderly(rows))
+                && self
+                    .ranges6(list)
+                    .is_none_or(|ranges| ranges.is_orderly(rows))
+        })
+    }
+
+    fn look_up(&self, list: List, set: Set, key: &[u8]) -> Option<Row> {
+        let (kind, tag) = match set {
+            Set::Url => (Kind::Urls, format::TAG_URL),
+            Set::Domain => (Kind::Domains, format::TAG_DOMAIN),
+            Set::Hash => (Kind::Hashes, format::TAG_HASH),
+        };
+        let keys = self.keys(kind, list)?;
+        self.hashed(&keys, list, self.hasher(tag).hash(key))
+    }
+
+    fn look_up_address(&self, list: List, address: IpAddr) -> Option<Row> {
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                let keys = self.keys(Kind::Addresses4, list)?;
+                self.row(keys.find(hash::address4(address))?)
+            }
+            IpAddr::V6(address) => {
+                let keys = self.keys(Kind::Addresses6, list)?;
+                let key = self.hasher(format::TAG_ADDRESS).hash(&address.octets());
+                self.hashed(&keys, list, key)
+            }
         }
-        Ok(Self { bytes })
     }
 
-    /// Looks an exact key up
-    pub fn find(&self, _section: Section, _key: &[u8]) -> Option<Row> {
-        self.bytes.as_ref().first().and(None)
+    fn look_up_network(&self, list: List, address: IpAddr) -> Option<Row> {
+        let row = match address.to_canonical() {
+            IpAddr::V4(address) => self.ranges4(list)?.find(address),
+            IpAddr::V6(address) => self.ranges6(list)?.find(address),
+        };
+        self.row(row?)
     }
 
-    /// The most specific network that holds an address
-    pub fn network(&self, _address: IpAddr) -> Option<Row> {
-        self.bytes.as_ref().first().and(None)
+    /// The row of a key that was cut to fit; one that may be blocked on is compared in full
+    fn hashed(&self, keys: &KeySet<'_>, list: List, (high, low): (u64, u64)) -> Option<Row> {
+        let row = self.row(keys.find(high)?)?;
+        let sure =
+            !row.block || format::confirms(self.section_bytes(Kind::Confirmed, list), high, low);
+        sure.then_some(row)
     }
+
+    fn hasher(&self, tag: u8) -> Hasher {
+        Hasher::new(&self.header.secret, tag)
+    }
+
+    fn keys(&self, kind: Kind, list: List) -> Option<KeySet<'_>> {
+        let section = self.section(kind, list);
+        KeySet::new(self.section_bytes(kind, list), section.count, section.bits)
+    }
+
+    fn ranges4(&self, list: List) -> Option<Ranges4<'_>> {
+        let section = self.section(Kind::Networks4, list);
+        let bytes = self.section_bytes(Kind::Networks4, list);
+        KeySet::new(bytes, section.count, section.bits).map(Ranges4::new)
+    }
+
+    fn ranges6(&self, list: List) -> Option<Ranges6<'_>> {
+        Ranges6::new(
+            self.section_bytes(Kind::Networks6, list),
+            self.section(Kind::Networks6, list).count,
+        )
+    }
+
+    fn bytes_of(&self, kind: Kind) -> &[u8] {
+        self.section_bytes(kind, List::Deny)
+    }
+
+    fn section_bytes(&self, kind: Kind, list: List) -> &[u8] {
+        self.section(kind, list).bytes(&self.bytes)
+    }
+
+    fn section(&self, kind: Kind, list: List) -> Section {
+        self.sections
+            .get(kind.place(list))
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// What a bundle can be asked the number of
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Count {
+    /// Lookup expressions
+    Urls,
+    /// Names
+    Domains,
+    /// IPv4 addresses
+    Addresses4,
+    /// IPv6 addresses
+    Addresses6,
+    /// Digests
+    Hashes,
+    /// Segments that IPv4 networks come to
+    Segments4,
+    /// Segments that IPv6 networks come to
+    Segments6,
+    /// Keys that are stored in full
+    Confirmed,
 }

@@ -24,7 +24,7 @@ pub mod structure;
 mod target;
 mod web;
 
-pub use bundle::{Bundle, BundleError};
+pub use bundle::{Adoption, Bundle, Refusal, Row, Shelf, Terms};
 pub use evidence::{Category, Code, Evidence, EvidenceList, Points};
 pub use hash::Digest;
 pub use safe_browsing::SafeBrowsing;
