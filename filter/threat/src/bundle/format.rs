@@ -112,7 +112,7 @@ impl Kind {
         };
         match list {
             List::Deny => deny,
-            List::Allow => deny + BOTH.len(),
+            List::Allow => deny.saturating_add(BOTH.len()),
         }
     }
 

@@ -196,9 +196,11 @@ impl Writer {
         for lists in [&self.deny, &self.allow] {
             lists.count(&mut rows);
         }
-        let mut figures = Figures::default();
-        figures.coarser = rows.coarsen().ok_or(WriteError::Rows)?;
-        figures.rows = rows.len();
+        let mut figures = Figures {
+            coarser: rows.coarsen().ok_or(WriteError::Rows)?,
+            rows: rows.len(),
+            ..Figures::default()
+        };
         let mut sections: Vec<Raw> = Vec::new();
         let mut feeds = Vec::new();
         for (entry, indicators) in &self.feeds {
