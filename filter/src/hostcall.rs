@@ -26,6 +26,7 @@ pub(crate) enum Map {
     RequestHeaders = 0,
     RequestTrailers = 1,
     ResponseHeaders = 2,
+    CallResponseHeaders = 6,
 }
 
 /// The buffers that we read, by their numbers in the ABI
@@ -33,6 +34,7 @@ pub(crate) enum Map {
 #[repr(u32)]
 pub(crate) enum Buffer {
     RequestBody = 0,
+    CallResponseBody = 4,
     PluginConfiguration = 7,
 }
 
@@ -296,6 +298,52 @@ pub(crate) fn set_tick_period(milliseconds: u32) -> Result<(), HostError> {
     check(unsafe { proxy_set_tick_period_milliseconds(milliseconds) })
 }
 
+/// Makes an HTTP request of a cluster; gives the number under which the answer comes
+///
+/// The host makes it for the root of the context that it is told of, so it outlives a stream.
+pub(crate) fn dispatch_http_call(
+    cluster: &str,
+    headers: &[(&'static str, String)],
+    body: &[u8],
+    timeout: u32,
+) -> Result<u32, HostError> {
+    let headers = encode(headers);
+    let trailers = encode(&[]);
+    let mut token = 0;
+    // SAFETY: pointers and lengths are of live slices and of a place that outlives the call.
+    check(unsafe {
+        proxy_http_call(
+            cluster.as_ptr(),
+            cluster.len(),
+            headers.as_ptr(),
+            headers.len(),
+            body.as_ptr(),
+            body.len(),
+            trailers.as_ptr(),
+            trailers.len(),
+            timeout,
+            &raw mut token,
+        )
+    })?;
+    Ok(token)
+}
+
+/// The host's word of an answer to [`dispatch_http_call`]
+///
+/// It has another name than the ABI's `proxy_on_http_call_response`, because the SDK exports that one:
+/// its own panics over a number that it did not give out itself. The shipped module has this one in
+/// its place (`host-tests/xtask/src/trim.rs`).
+#[unsafe(no_mangle)]
+extern "C" fn portcullis_on_http_call_response(
+    root: u32,
+    token: u32,
+    headers: u32,
+    body_size: u32,
+    _trailers: u32,
+) {
+    crate::callout::answered(root, token, headers, body_size);
+}
+
 /// Writes a line to the host's log, where `level` is 0 for trace and 4 for error
 pub(crate) fn log(level: u32, message: &str) {
     // SAFETY: pointer and length are of a live string. A log that can't be written is nobody's
@@ -444,6 +492,18 @@ unsafe extern "C" {
         headers: *const u8,
         headers_size: usize,
         grpc_status: i32,
+    ) -> u32;
+    fn proxy_http_call(
+        cluster: *const u8,
+        cluster_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        body: *const u8,
+        body_size: usize,
+        trailers: *const u8,
+        trailers_size: usize,
+        timeout: u32,
+        token: *mut u32,
     ) -> u32;
     fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_continue_stream(stream: u32) -> u32;

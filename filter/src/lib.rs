@@ -5,6 +5,7 @@
 //! return `Result`: the SDK's own getters panic on bytes and statuses that they don't expect, and
 //! a panic takes the whole VM down.
 
+mod callout;
 mod clock;
 mod epoch;
 mod hostcall;
@@ -16,6 +17,7 @@ mod recorder;
 mod root;
 mod shared_data;
 mod stream;
+mod ticker;
 mod vm;
 
 use proxy_wasm::traits::RootContext;

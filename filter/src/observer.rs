@@ -2,13 +2,14 @@
 //!
 //! INVARIANT: nothing here edits, holds or answers: of the host it asks only for what there is.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use portcullis_policy::{AwaitBody, Body, Outcome, Policy, Step};
+use portcullis_policy::{AwaitBody, Body, Outcome, Policy, Step, Waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
+use crate::callout::{self, Asker};
 use crate::hostcall::{self, Buffer};
 use crate::recorder;
 use crate::shared_data::SharedData;
@@ -18,8 +19,30 @@ use crate::vm;
 /// A stream that is only watched
 #[derive(Debug)]
 pub(crate) struct Observer {
+    context: u32,
+    root: u32,
     policy: Rc<Policy>,
-    watched: Option<Watched>,
+    phase: Phase,
+}
+
+/// How far a stream has come
+#[derive(Debug)]
+enum Phase {
+    /// It is judged, or has not begun
+    Idle,
+    /// Its body goes by
+    Watching(Watched),
+    /// Another service has been asked, while the body goes by
+    Asked(Rc<RefCell<Asked>>),
+}
+
+/// What is shared with the answer to come
+#[derive(Debug)]
+struct Asked {
+    seen: Kept,
+    ended: bool,
+    /// What came of the answer, when a body is to be judged
+    then: Option<AwaitBody>,
 }
 
 /// A body that goes by
@@ -48,10 +71,67 @@ thread_local! {
 }
 
 impl Observer {
-    pub(crate) fn new(policy: Rc<Policy>) -> Self {
+    pub(crate) fn new(context: u32, root: u32, policy: Rc<Policy>) -> Self {
         Self {
+            context,
+            root,
             policy,
-            watched: None,
+            phase: Phase::Idle,
+        }
+    }
+
+    /// Goes on with a step
+    fn take(&mut self, step: Step, ended: bool) {
+        match step {
+            Step::Decided(outcome) => note(Some(outcome)),
+            Step::AwaitClient(waiting) => {
+                let client = client();
+                let step = vm::decide(|engine, moment| {
+                    engine.with_client(waiting, client, moment, &mut SharedData)
+                });
+                if let Some(step) = step {
+                    self.take(step, ended);
+                }
+            }
+            Step::AwaitBody(waiting) if ended => Self::judge(waiting, Body::Complete(&[])),
+            Step::AwaitBody(waiting) => {
+                let seen = Kept::default();
+                self.phase = Phase::Watching(Watched { waiting, seen });
+            }
+            Step::Ask(waiting) => self.ask(waiting, ended),
+        }
+    }
+
+    fn ask(&mut self, waiting: Box<Waiting>, ended: bool) {
+        let asked = Rc::new(RefCell::new(Asked {
+            seen: Kept::default(),
+            ended,
+            then: None,
+        }));
+        let parked = Parked {
+            context: self.context,
+            root: self.root,
+            asked: Rc::clone(&asked),
+        };
+        match parked.ask(waiting) {
+            Some(Some(step)) => self.take(step, ended),
+            Some(None) => {}
+            None => self.phase = Phase::Asked(asked),
+        }
+    }
+
+    /// Takes over what an answer has brought
+    fn settle(&mut self) {
+        let brought = match &self.phase {
+            Phase::Asked(asked) => asked.try_borrow_mut().ok().and_then(|mut asked| {
+                let waiting = asked.then.take()?;
+                let seen = core::mem::take(&mut asked.seen);
+                Some(Watched { waiting, seen })
+            }),
+            Phase::Idle | Phase::Watching(_) => None,
+        };
+        if let Some(watched) = brought {
+            self.phase = Phase::Watching(watched);
         }
     }
 
@@ -77,14 +157,19 @@ impl Observer {
         } else if end_of_stream {
             watched.finish();
         } else {
-            self.watched = Some(watched);
+            self.phase = Phase::Watching(watched);
         }
     }
 }
 
 impl Watched {
     fn finish(self) {
-        Observer::judge(self.waiting, Body::Complete(&self.seen.0));
+        let body = if self.seen.0.len() > self.waiting.max() {
+            Body::TooLarge
+        } else {
+            Body::Complete(&self.seen.0)
+        };
+        Observer::judge(self.waiting, body);
     }
 }
 
@@ -114,42 +199,104 @@ fn note(outcome: Option<Outcome>) {
     }
 }
 
+/// Keeps a piece of a body that goes by while an answer is to come; false when it can't be kept
+fn asked_on(asked: &RefCell<Asked>, size: usize, end_of_stream: bool) -> bool {
+    let Ok(mut asked) = asked.try_borrow_mut() else {
+        return false;
+    };
+    asked.ended = end_of_stream;
+    let Ok(piece) = hostcall::buffer(Buffer::RequestBody, size) else {
+        return false;
+    };
+    let room = MAX_ASKED.saturating_sub(asked.seen.0.len());
+    piece.len() <= room && asked.seen.keep(&piece)
+}
+
+/// Longest body that is kept while an answer is to come, in bytes
+const MAX_ASKED: usize = 1024 * 1024;
+
+/// What an answer needs of a stream
+#[derive(Clone)]
+struct Parked {
+    context: u32,
+    root: u32,
+    asked: Rc<RefCell<Asked>>,
+}
+
+impl Parked {
+    fn ask(&self, waiting: Box<Waiting>) -> Option<Option<Step>> {
+        callout::ask(self.context, self.root, waiting, || Box::new(self.clone()))
+    }
+}
+
+impl Asker for Parked {
+    fn proceed(self: Box<Self>, mut step: Option<Step>) {
+        while let Some(Step::Ask(waiting)) = step {
+            match self.ask(waiting) {
+                Some(next) => step = next,
+                None => return,
+            }
+        }
+        let Ok(mut asked) = self.asked.try_borrow_mut() else {
+            return;
+        };
+        match step {
+            Some(Step::Decided(outcome)) => note(Some(outcome)),
+            Some(Step::AwaitBody(waiting)) if asked.ended => Watched {
+                waiting,
+                seen: core::mem::take(&mut asked.seen),
+            }
+            .finish(),
+            Some(Step::AwaitBody(waiting)) => asked.then = Some(waiting),
+            // The client's address was known when it asked.
+            Some(Step::AwaitClient(_) | Step::Ask(_)) | None => {}
+        }
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        if let Phase::Asked(_) = self.phase {
+            callout::leave(self.context);
+        }
+    }
+}
+
 impl Context for Observer {}
 
 impl HttpContext for Observer {
     fn on_http_request_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
-        match examine(&self.policy, end_of_stream) {
-            None => {}
-            Some(Step::Decided(outcome)) => note(Some(outcome)),
-            Some(Step::AwaitClient(waiting)) => {
-                let client = client();
-                note(vm::decide(|engine, moment| {
-                    engine.with_client(waiting, client, moment, &mut SharedData)
-                }));
-            }
-            Some(Step::AwaitBody(waiting)) if end_of_stream => {
-                Self::judge(waiting, Body::Complete(&[]));
-            }
-            Some(Step::AwaitBody(waiting)) => {
-                self.watched = Some(Watched {
-                    waiting,
-                    seen: Kept::default(),
-                });
-            }
+        if let Some(step) = examine(&self.policy, end_of_stream) {
+            self.take(step, end_of_stream);
         }
         Action::Continue
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        if let Some(watched) = self.watched.take() {
-            self.watch(watched, size, end_of_stream);
+        self.settle();
+        match core::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle => {}
+            Phase::Watching(watched) => self.watch(watched, size, end_of_stream),
+            Phase::Asked(asked) => {
+                if asked_on(&asked, size, end_of_stream) {
+                    self.phase = Phase::Asked(asked);
+                } else {
+                    callout::leave(self.context);
+                }
+            }
         }
         Action::Continue
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
-        if let Some(watched) = self.watched.take() {
-            watched.finish();
+        self.settle();
+        match core::mem::replace(&mut self.phase, Phase::Idle) {
+            Phase::Idle => {}
+            Phase::Watching(watched) => watched.finish(),
+            Phase::Asked(asked) => {
+                asked_on(&asked, 0, true);
+                self.phase = Phase::Asked(asked);
+            }
         }
         Action::Continue
     }

@@ -1,35 +1,17 @@
 //! Requests that wait for their slot, and the tick that lets them go.
 
-use core::cell::RefCell;
-
 use portcullis_policy::{Hold, Outcome, Release};
 
 use crate::hostcall::{self, HostError};
 use crate::recorder;
 use crate::shared_data::SharedData;
 use crate::stream::answer;
+use crate::ticker;
 use crate::vm;
-
-/// How often a root looks for requests to let go, while there are any, in milliseconds
-///
-/// Envoy's timers are some milliseconds coarse: it comes to about 8.
-const TICK: u32 = 5;
-
-thread_local! {
-    /// Roots whose timer runs: to set it anew would put it off
-    static TICKING: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-}
 
 /// Holds the request of a stream; `None` when it can't be held
 pub(crate) fn hold(stream: u32, root: u32, hold: Hold) -> Option<()> {
-    TICKING.with(|ticking| {
-        let mut ticking = ticking.try_borrow_mut().ok()?;
-        if !ticking.contains(&root) {
-            hostcall::set_tick_period(TICK).ok()?;
-            ticking.push(root);
-        }
-        Some(())
-    })?;
+    ticker::run(root, ticker::QUEUE)?;
     vm::with(|engine| engine.hold(stream, hold))
 }
 
@@ -71,18 +53,4 @@ pub(crate) fn tick(root: u32) {
     if released {
         let _: Result<(), HostError> = hostcall::set_effective_context(root);
     }
-    if vm::with(|engine| engine.next_release()).flatten().is_none() {
-        stop(root);
-    }
-}
-
-/// Stops the timer of a root that has nothing to wait for
-fn stop(root: u32) {
-    TICKING.with(|ticking| {
-        if let Ok(mut ticking) = ticking.try_borrow_mut()
-            && hostcall::set_tick_period(0).is_ok()
-        {
-            ticking.retain(|ticks| *ticks != root);
-        }
-    });
 }

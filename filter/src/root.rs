@@ -9,7 +9,7 @@ use proxy_wasm::types::ContextType;
 use crate::hostcall::{self, Buffer};
 use crate::observer::{Bystander, Observer};
 use crate::stream::Stream;
-use crate::{epoch, logger, metrics, queue, recorder, vm};
+use crate::{callout, epoch, logger, metrics, queue, recorder, ticker, vm};
 
 /// One configuration of the filter; without a valid one every request is refused
 #[derive(Debug)]
@@ -71,6 +71,8 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         queue::tick(self.context);
+        callout::tick(self.context);
+        ticker::settle(self.context);
     }
 
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {
@@ -78,7 +80,7 @@ impl RootContext for Root {
         let policy = self.policy.clone();
         Some(match &policy {
             Some(watching) if watching.mode() == Mode::Observe => {
-                Box::new(Observer::new(Rc::clone(watching)))
+                Box::new(Observer::new(context, self.context, Rc::clone(watching)))
             }
             Some(disabled) if disabled.mode() == Mode::Disabled => Box::new(Bystander),
             _ => Box::new(Stream::new(context, self.context, policy)),

@@ -1,14 +1,16 @@
 //! One request and its response.
 
+use core::cell::RefCell;
 use std::rc::Rc;
 
 use portcullis_policy::{
     AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Outcome, Pause, Policy, RateHeaders,
-    Reason, Reply, Request, Step, is_reserved, parse_client,
+    Reason, Reply, Request, Step, Waiting, is_reserved, parse_client,
 };
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
+use crate::callout::{self, Asker};
 use crate::hostcall::{self, Buffer, HostError, Map};
 use crate::shared_data::SharedData;
 use crate::vm;
@@ -22,6 +24,8 @@ pub(crate) struct Stream {
     root: u32,
     policy: Option<Rc<Policy>>,
     phase: Phase,
+    /// Its headers were held until an answer came
+    asked: bool,
 }
 
 /// How far a stream has come
@@ -34,6 +38,8 @@ enum Phase {
     Fresh,
     /// The body is being collected
     Body(Box<AwaitBody>),
+    /// Another service has been asked
+    Asked(Rc<RefCell<Asked>>),
     /// The decision is made and waits in the queue
     Held {
         next: Box<Self>,
@@ -52,6 +58,7 @@ impl Stream {
             root,
             policy,
             phase: Phase::Fresh,
+            asked: false,
         }
     }
 
@@ -62,32 +69,70 @@ impl Stream {
         let Some(step) = examine(&policy, end_of_stream) else {
             return self.unavailable(Reason::HostFailed);
         };
+        let extent = if end_of_stream {
+            Extent::Empty
+        } else {
+            Extent::Open
+        };
+        self.take(step, extent)
+    }
+
+    /// Goes on with a step of a request whose headers are still here
+    fn take(&mut self, step: Step, extent: Extent) -> Action {
         match step {
             Step::Decided(outcome) => self.apply(outcome, Editing::All),
             Step::AwaitClient(waiting) => {
                 let client = client();
-                let outcome = vm::decide(|engine, moment| {
+                let step = vm::decide(|engine, moment| {
                     engine.with_client(waiting, client, moment, &mut SharedData)
                 });
-                self.apply_or_refuse(outcome, Editing::All)
+                self.take_or_refuse(step, extent)
             }
-            Step::AwaitBody(waiting) if end_of_stream => {
-                self.judge(waiting, Editing::All, Body::Complete(&[]))
+            Step::AwaitBody(waiting) => self.await_body(waiting, extent),
+            Step::Ask(waiting) => self.ask(waiting, extent),
+        }
+    }
+
+    fn take_or_refuse(&mut self, step: Option<Step>, extent: Extent) -> Action {
+        match step {
+            Some(step) => self.take(step, extent),
+            None => self.unavailable(Reason::HostFailed),
+        }
+    }
+
+    fn await_body(&mut self, waiting: AwaitBody, extent: Extent) -> Action {
+        let early = self.editing() == Editing::Done;
+        let action = match extent {
+            Extent::Empty => return self.judge(waiting, Editing::All, Body::Complete(&[])),
+            Extent::Whole => return self.end_body(waiting, Editing::All),
+            Extent::Open if early => Action::Continue,
+            Extent::Open | Extent::Begun => Action::Pause,
+        };
+        // With all that is known without the body: the headers go on now, or are not ours to edit later.
+        if early && edit(waiting.edits()).is_err() {
+            return self.unavailable(Reason::HostFailed);
+        }
+        self.phase = Phase::Body(Box::new(waiting));
+        action
+    }
+
+    /// Waits for another service's answer
+    fn ask(&mut self, waiting: Box<Waiting>, extent: Extent) -> Action {
+        let asked = Rc::new(RefCell::new(Asked::Waiting(extent)));
+        let asker = || -> Box<dyn Asker> {
+            Box::new(Parked {
+                context: self.context,
+                root: self.root,
+                policy: self.policy.clone(),
+                asked: Rc::clone(&asked),
+            })
+        };
+        match callout::ask(self.context, self.root, waiting, asker) {
+            Some(step) => self.take_or_refuse(step, extent),
+            None => {
+                self.phase = Phase::Asked(asked);
+                Action::Pause
             }
-            Step::AwaitBody(waiting) => match policy.pause() {
-                Pause::Headers => {
-                    self.phase = Phase::Body(Box::new(waiting));
-                    Action::Pause
-                }
-                // The headers go on now, with all that is known without the body.
-                Pause::Body => {
-                    if edit(waiting.edits()).is_err() {
-                        return self.unavailable(Reason::HostFailed);
-                    }
-                    self.phase = Phase::Body(Box::new(waiting));
-                    Action::Continue
-                }
-            },
         }
     }
 
@@ -99,8 +144,7 @@ impl Stream {
     }
 
     /// Reads the body and decides
-    fn end_body(&mut self, waiting: AwaitBody) -> Action {
-        let editing = self.editing();
+    fn end_body(&mut self, waiting: AwaitBody, editing: Editing) -> Action {
         let max = waiting.max();
         match hostcall::buffer(Buffer::RequestBody, max.saturating_add(1)) {
             Ok(body) if body.len() <= max => self.judge(waiting, editing, Body::Complete(&body)),
@@ -167,8 +211,14 @@ impl Stream {
         self.phase.action()
     }
 
-    /// Goes on where the queue has let the request go
+    /// Goes on where the queue has let the request go, or an answer has come
     fn settle(&mut self) {
+        while let Phase::Asked(asked) = &self.phase
+            && let Some(phase) = Asked::take(asked)
+        {
+            self.phase = phase;
+            self.asked = true;
+        }
         if matches!(self.phase, Phase::Held { .. })
             && !queue::holds(self.context)
             && let Phase::Held { next, .. } = core::mem::replace(&mut self.phase, Phase::Replied)
@@ -184,7 +234,80 @@ impl Phase {
         match self {
             Self::Forwarded(..) => Action::Continue,
             // A body before its headers is nothing that we have let through.
-            Self::Fresh | Self::Body(_) | Self::Held { .. } | Self::Replied => Action::Pause,
+            Self::Fresh | Self::Asked(_) | Self::Body(_) | Self::Held { .. } | Self::Replied => {
+                Action::Pause
+            }
+        }
+    }
+}
+
+/// How much of a request has come
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Extent {
+    /// Its headers
+    Open,
+    /// Its headers, and some of its body
+    Begun,
+    /// Its headers, and nothing else will
+    Empty,
+    /// All of it
+    Whole,
+}
+
+/// A stream that waits for another service's answer
+#[derive(Debug)]
+enum Asked {
+    Waiting(Extent),
+    /// The answer came: the phase is to be taken over by the stream
+    Done(Phase),
+    /// It was taken over
+    Gone,
+}
+
+impl Asked {
+    /// The phase that the stream is in since the answer came
+    fn take(asked: &RefCell<Self>) -> Option<Phase> {
+        let mut asked = asked.try_borrow_mut().ok()?;
+        match core::mem::replace(&mut *asked, Self::Gone) {
+            Self::Done(phase) => Some(phase),
+            other => {
+                *asked = other;
+                None
+            }
+        }
+    }
+
+    fn note(asked: &RefCell<Self>, extent: Extent) {
+        if let Ok(mut asked) = asked.try_borrow_mut()
+            && let Self::Waiting(known) = &mut *asked
+        {
+            *known = extent;
+        }
+    }
+}
+
+/// What is needed of a stream to go on with it while the SDK has it
+struct Parked {
+    context: u32,
+    root: u32,
+    policy: Option<Rc<Policy>>,
+    asked: Rc<RefCell<Asked>>,
+}
+
+impl Asker for Parked {
+    fn proceed(self: Box<Self>, step: Option<Step>) {
+        let extent = match self.asked.try_borrow().as_deref() {
+            Ok(Asked::Waiting(extent)) => *extent,
+            _ => return,
+        };
+        let mut stream = Stream::new(self.context, self.root, self.policy);
+        let action = stream.take_or_refuse(step, extent);
+        let phase = core::mem::replace(&mut stream.phase, Phase::Replied);
+        if let Ok(mut asked) = self.asked.try_borrow_mut() {
+            *asked = Asked::Done(phase);
+        }
+        if action == Action::Continue && hostcall::continue_request().is_err() {
+            let _: Result<(), HostError> = hostcall::close_request();
         }
     }
 }
@@ -228,7 +351,24 @@ impl HttpContext for Stream {
                 let editing = self.editing();
                 self.judge(*waiting, editing, Body::TooLarge)
             }
-            Phase::Body(waiting) if end_of_stream => self.end_body(*waiting),
+            Phase::Body(waiting) if end_of_stream => {
+                let editing = self.editing();
+                self.end_body(*waiting, editing)
+            }
+            Phase::Asked(_) if size > MAX_HELD_BODY => {
+                let step = callout::give_up(self.context);
+                self.take_or_refuse(step, Extent::Begun)
+            }
+            Phase::Asked(asked) => {
+                let extent = match (end_of_stream, size) {
+                    (true, _) => Extent::Whole,
+                    (false, 0) => Extent::Open,
+                    (false, _) => Extent::Begun,
+                };
+                Asked::note(&asked, extent);
+                self.phase = Phase::Asked(asked);
+                Action::Pause
+            }
             Phase::Held { .. } if size > MAX_HELD_BODY => match queue::leave(self.context) {
                 Some(late) => self.apply(late, Editing::Done),
                 None => self.unavailable(Reason::HostFailed),
@@ -241,13 +381,27 @@ impl HttpContext for Stream {
     }
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
+        self.settle();
         if strip_trailers().is_err() {
             queue::leave(self.context);
+            callout::leave(self.context);
             return self.unavailable(Reason::HostFailed);
         }
-        self.settle();
         match core::mem::replace(&mut self.phase, Phase::Replied) {
-            Phase::Body(waiting) => self.end_body(*waiting),
+            // Headers, body and trailers held one after the other: Envoy, where it can't stop at headers
+            // alone, loses the body then.
+            Phase::Body(_) if self.asked && self.editing() == Editing::Done => {
+                self.unavailable(Reason::HostFailed)
+            }
+            Phase::Body(waiting) => {
+                let editing = self.editing();
+                self.end_body(*waiting, editing)
+            }
+            Phase::Asked(asked) => {
+                Asked::note(&asked, Extent::Whole);
+                self.phase = Phase::Asked(asked);
+                Action::Pause
+            }
             phase => {
                 self.phase = phase;
                 self.phase.action()
@@ -262,7 +416,7 @@ impl HttpContext for Stream {
             // The host answered before the body was in, or the time had come.
             Phase::Body(waiting) => (waiting.rate(), None),
             Phase::Held { rate, .. } => (*rate, None),
-            Phase::Fresh | Phase::Replied => (None, None),
+            Phase::Fresh | Phase::Asked(_) | Phase::Replied => (None, None),
         };
         // A response that can't be given a header is still the response.
         if let Some(rate) = rate {
@@ -281,8 +435,14 @@ impl HttpContext for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if matches!(self.phase, Phase::Held { .. }) {
-            queue::leave(self.context);
+        // An answer may have come since the last callback.
+        self.settle();
+        match self.phase {
+            Phase::Held { .. } => {
+                queue::leave(self.context);
+            }
+            Phase::Asked(_) => callout::leave(self.context),
+            _ => {}
         }
     }
 }

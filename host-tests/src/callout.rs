@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    mem,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -172,8 +173,13 @@ pub(crate) struct Callouts(Mutex<State>);
 struct State {
     clusters: BTreeMap<Vec<u8>, Script>,
     pending: BTreeMap<u64, Callout>,
+    /// Not yet asked for; no more than [`MAX_MADE`].
+    made: Vec<Callout>,
     next: u64,
 }
+
+/// Calls that are remembered for [`crate::World::take_made`].
+const MAX_MADE: usize = 1024;
 
 /// What a cluster answers, one after the other; the last answer is repeated.
 #[derive(Debug, Default)]
@@ -183,6 +189,20 @@ struct Script {
 }
 
 impl Callouts {
+    /// Forgets what a cluster was to answer, and has it answer this to everything.
+    pub(crate) fn replace(&self, cluster: &[u8], reply: CalloutReply, after: Duration) {
+        let script = Script {
+            replies: vec![(reply, after)],
+            used: 0,
+        };
+        self.lock().clusters.insert(cluster.to_vec(), script);
+    }
+
+    /// The calls that clusters got since this was asked last, in order.
+    pub(crate) fn take_made(&self) -> Vec<Callout> {
+        mem::take(&mut self.lock().made)
+    }
+
     pub(crate) fn script(&self, cluster: &[u8], reply: CalloutReply, after: Duration) {
         self.lock()
             .clusters
@@ -211,6 +231,9 @@ impl Callouts {
         }
         call.id = state.next;
         state.next = state.next.saturating_add(1);
+        if state.made.len() < MAX_MADE {
+            state.made.push(call.clone());
+        }
         state.pending.insert(call.id, call);
         Ok(())
     }

@@ -142,6 +142,18 @@ impl World {
             .script(cluster.as_bytes(), reply, after);
     }
 
+    /// Has a cluster answer this to everything from now on, `after` that time.
+    pub fn replace(&mut self, cluster: &str, reply: CalloutReply, after: Duration) {
+        let cluster = cluster.as_bytes();
+        self.shared.callouts.replace(cluster, reply, after);
+    }
+
+    /// The callouts that were made since this was asked last, in order, answered or not; 1,024 at the
+    /// most.
+    pub fn take_made(&mut self) -> Vec<Callout> {
+        self.shared.callouts.take_made()
+    }
+
     /// The callouts under way, in the order in which they were made.
     #[must_use]
     pub fn callouts(&self) -> Vec<Callout> {

@@ -113,6 +113,29 @@ impl Clients {
         Ok(charged(bucket, tat, now, result))
     }
 
+    /// Gives back what was charged; not later than it would have melted anyway
+    pub(crate) fn give_back(
+        &mut self,
+        charge: ClientCharge<'_>,
+        now: u64,
+        store: &mut dyn AccountStore,
+    ) {
+        let slot = self.slot(charge.table, charge.client);
+        let bucket = charge.bucket;
+        let span = bucket.emission().saturating_mul(charge.cells);
+        self.seen.pop(&slot);
+        // What can't be given back melts.
+        let _: Result<(), StoreError> = store.update(&slot.shard.bytes(), &mut |record, fresh| {
+            let mut shard = Shard::decode(record, bucket, now);
+            let Some(place) = shard.tats.get_mut(slot.index) else {
+                return false;
+            };
+            *place = place.saturating_sub(span);
+            shard.encode(bucket, fresh);
+            true
+        });
+    }
+
     fn slot(&self, table: AccountKey, client: Option<IpAddr>) -> Slot {
         let [a, b, c, ..] = AccountKey::hash(&[&self.seed, &prefix(client)]).bytes();
         let shard = u16::from_le_bytes([a, b])

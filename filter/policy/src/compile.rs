@@ -4,6 +4,7 @@
 pub(crate) mod advice;
 mod api;
 mod keys;
+mod lookup;
 mod quantity;
 mod recording;
 mod route;

@@ -31,7 +31,7 @@ pub(crate) fn read(head: &Head<'_>, path: &CheckedPath<'_>) -> Result<KeyDigest,
     }
 }
 
-/// Whether a request carries a key of these, good or not, however often
+/// Whether a request carries a key that `is_known`, good or not, however often
 ///
 /// A route that needs no key may get somebody else's credential, which is its upstream's to read:
 /// only ours is kept from it.

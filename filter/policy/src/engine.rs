@@ -1,22 +1,28 @@
 //! The order of checks.
 
+mod ask;
 mod draft;
 mod examine;
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use self::ask::Resolved;
+pub use self::ask::Waiting;
 use self::draft::Draft;
-use self::examine::{Finding, examine};
+use self::examine::{Finding, Knowledge, examine};
 use crate::account::AccountStore;
+use crate::asks::Asks;
 use crate::bucket::Refused;
 use crate::client::{ClientCharge, Clients};
 use crate::credential;
 use crate::forward::Edits;
-use crate::key::{Key, KeyBundle, KeyStore};
+use crate::key::lookup::Lookups;
+use crate::key::{Key, KeyBundle, KeyDigest, KeyStore};
 use crate::limiter::{Charged, Limiter};
-use crate::policy::{Mode, Policy};
+use crate::policy::{Api, Mode, Policy};
 use crate::queue::{Hold, Queue, Release};
 use crate::rate::RateHeaders;
 use crate::reason::Reason;
@@ -34,6 +40,8 @@ pub struct Engine {
     clients: Clients,
     queue: Queue,
     keys: KeyStore,
+    asks: Asks,
+    lookups: Lookups,
 }
 
 /// What an engine begins with; the same for all workers that share a store
@@ -55,6 +63,9 @@ pub enum Step {
     AwaitClient(AwaitClient),
     /// Hold the request until its body is in, and hand that to [`Engine::with_body`]
     AwaitBody(AwaitBody),
+    /// Hold the request, its body and its trailers until another service has answered: hand it to
+    /// [`Engine::ask`]
+    Ask(Box<Waiting>),
 }
 
 /// A decision, and what is to be told of it
@@ -82,9 +93,15 @@ pub enum Decision {
 
 /// A request whose client's address has to be known
 #[derive(Debug)]
-pub struct AwaitClient {
-    draft: Draft,
-    charged: bool,
+pub struct AwaitClient(Client);
+
+/// What the address is for
+#[derive(Debug)]
+enum Client {
+    /// To charge it, or to show how it stands
+    Settle { draft: Box<Draft>, charged: bool },
+    /// To charge it for a question
+    Ask(Box<Waiting>),
 }
 
 /// A request whose body has to be read
@@ -184,6 +201,8 @@ impl Engine {
             clients: Clients::new(settings.seed),
             queue: Queue::default(),
             keys: KeyStore::default(),
+            asks: Asks::default(),
+            lookups: Lookups::default(),
         }
     }
 
@@ -245,6 +264,18 @@ impl Engine {
         moment: Moment,
         store: &mut dyn AccountStore,
     ) -> Step {
+        self.decide(policy, request, None, moment, store)
+    }
+
+    /// Decides on a request by its headers, and by what came of the question that it has asked before
+    fn decide(
+        &mut self,
+        policy: &Rc<Policy>,
+        request: &Request<'_>,
+        resolved: Option<&Resolved<'_>>,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Step {
         let mut head = Head::scan(request.headers);
         let reserved = core::mem::take(&mut head.reserved);
         let api = head
@@ -254,7 +285,13 @@ impl Engine {
         draft.asks_why = reserved.iter().any(|name| name == EXPLANATION.as_bytes());
         draft.note(&head, request);
         let api = api.map(Rc::as_ref);
-        match examine(policy, api, &head, request, &mut self.keys, &mut draft) {
+        let knowledge = Knowledge {
+            keys: &mut self.keys,
+            lookups: &mut self.lookups,
+            resolved,
+            now: moment.monotonic,
+        };
+        match examine(policy, api, &head, request, knowledge, &mut draft) {
             Finding::Unkeyed {
                 reason,
                 rule,
@@ -264,16 +301,21 @@ impl Engine {
                     let mut edits = draft.edits(reserved);
                     edits.strip_credential = draft.strips_credential
                         && api.is_some_and(|api| {
-                            credential::is_ours(&head, |digest| self.keys.knows(api, digest))
+                            credential::is_ours(&head, |digest| self.is_key(api, digest))
                         });
                     draft.edits = Some(edits);
                 }
                 draft.found(reason, rule);
+                // Who has asked has paid.
+                let charged = charged && resolved.is_none_or(|resolved| !resolved.paid);
                 match request.client {
                     Some(client) => {
                         Step::Decided(self.settle_client(draft, charged, client, moment, store))
                     }
-                    None => Step::AwaitClient(AwaitClient { draft, charged }),
+                    None => Step::AwaitClient(AwaitClient(Client::Settle {
+                        draft: draft.into(),
+                        charged,
+                    })),
                 }
             }
             Finding::Keyed {
@@ -311,18 +353,34 @@ impl Engine {
                     store,
                 )
             }
+            Finding::Ask(question) => {
+                let was_key = question.was_key;
+                let waiting = Waiting::new(policy, request, question);
+                self.ask_for_key(waiting, was_key, moment, store)
+            }
         }
     }
 
-    /// Decides on a request whose client's address was missing
+    /// Whether a digest is one of a key of an API, good or not, as far as is known here
+    fn is_key(&self, api: &Api, digest: &KeyDigest) -> bool {
+        let looked_up = |lookup| self.lookups.has(lookup, digest);
+        self.keys.knows(api, digest) || api.lookup.as_deref().is_some_and(looked_up)
+    }
+
+    /// Decides on a request whose client's address was missing, as far as that goes
     pub fn with_client(
         &mut self,
         waiting: AwaitClient,
         client: Option<IpAddr>,
         moment: Moment,
         store: &mut dyn AccountStore,
-    ) -> Outcome {
-        self.settle_client(waiting.draft, waiting.charged, client, moment, store)
+    ) -> Step {
+        match waiting.0 {
+            Client::Settle { draft, charged } => {
+                Step::Decided(self.settle_client(*draft, charged, client, moment, store))
+            }
+            Client::Ask(waiting) => self.pay_and_ask(*waiting, client, moment, store),
+        }
     }
 
     /// Decides on a request whose body was missing

@@ -1,7 +1,9 @@
 //! Keys, known by their digests only.
 
 mod adoption;
+pub(crate) mod breaker;
 mod bundle;
+pub(crate) mod lookup;
 mod store;
 mod terms;
 #[cfg(any(test, feature = "bundle-writer"))]
@@ -109,6 +111,13 @@ impl KeyDigest {
         Some(Self(digest))
     }
 
+    /// 64 hexadecimal digits, as [`parse`](Self::parse) reads them
+    pub(crate) fn to_hex(self) -> String {
+        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap_or('0');
+        let digits = |byte: &u8| [digit(byte.wrapping_shr(4)), digit(byte & 15)];
+        self.0.iter().flat_map(digits).collect()
+    }
+
     /// Compares in constant time, by words: a byte at a time takes ten times as long
     fn is(&self, other: &Self) -> bool {
         let (words, _) = self.0.as_chunks::<8>();
@@ -126,6 +135,26 @@ impl KeyDigest {
     fn hash(&self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl PartialEq for KeyDigest {
+    fn eq(&self, other: &Self) -> bool {
+        self.is(other)
+    }
+}
+
+impl Eq for KeyDigest {}
+
+impl core::hash::Hash for KeyDigest {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash());
+    }
+}
+
+impl core::fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("KeyDigest")
     }
 }
 

@@ -52,8 +52,10 @@ extern crate std;
 
 mod account;
 mod arn;
+mod asks;
 mod body;
 mod bucket;
+mod callout;
 mod civil;
 mod client;
 mod compile;
@@ -96,11 +98,14 @@ mod window;
 
 pub use account::{AccountStore, Change, MapStore, StoreError};
 pub use bucket::{Bucket, Refused};
+pub use callout::{Answer, Failure, Query, Response};
 pub use client::parse_client;
 #[cfg(feature = "advice")]
 pub use compile::advice::{Advice, Level};
 pub use counter::Counter;
-pub use engine::{AwaitBody, AwaitClient, Body, Decision, Engine, Outcome, Settings, Step};
+pub use engine::{
+    AwaitBody, AwaitClient, Body, Decision, Engine, Outcome, Settings, Step, Waiting,
+};
 pub use error::ConfigError;
 pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};
 pub use id::{DecisionId, DecisionText};

@@ -16,6 +16,7 @@ use crate::counter::Series;
 use crate::error::ConfigError;
 use crate::host;
 use crate::indicator::Indicators;
+use crate::key::lookup::Lookup;
 use crate::key::{KeyBundle, KeyRing, KeyTerms};
 use crate::name::Name;
 use crate::node::Node;
@@ -89,6 +90,8 @@ pub(crate) struct Api {
     pub(crate) seed: Option<Rc<KeyBundle>>,
     /// What its keys are read against
     pub(crate) terms: Rc<KeyTerms>,
+    /// Who knows keys that are not among `keys`
+    pub(crate) lookup: Option<Rc<Lookup>>,
     pub(crate) strips_credential: bool,
     /// Whether the upstream is told who calls, and under which decision
     pub(crate) tells_identity: bool,

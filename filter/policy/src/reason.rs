@@ -84,6 +84,8 @@ reasons! {
     KeyNotYetValid "key_not_yet_valid" 401 "A valid API key is required",
     /// Refused: the key was revoked
     KeyRevoked "key_revoked" 401 "A valid API key is required",
+    /// Refused: the key is not known here, and the service that may know it is away
+    KeyServiceUnavailable "key_service_unavailable" 503 "The service is temporarily unavailable",
     /// Refused: the API has no such key
     KeyUnknown "key_unknown" 401 "A valid API key is required",
     /// Refused: the body's content type is not JSON in UTF-8

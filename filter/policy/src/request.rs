@@ -71,6 +71,24 @@ impl<'a> Head<'a> {
         head
     }
 
+    /// Whether a header is one that decides, the credential apart
+    pub(crate) fn keeps(name: &[u8]) -> bool {
+        const READ: [&[u8]; 11] = [
+            b":method",
+            b":path",
+            b":authority",
+            b"host",
+            b"content-encoding",
+            b"content-length",
+            b"content-type",
+            b"upgrade",
+            b"origin",
+            b"access-control-request-method",
+            b"traceparent",
+        ];
+        READ.contains(&name) || is_reserved(name)
+    }
+
     fn take_pseudo(&mut self, name: &[u8], value: &'a [u8]) {
         match name {
             b":method" => self.method = value,

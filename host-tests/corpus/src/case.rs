@@ -1,5 +1,6 @@
 //! A case: requests in order, and all that is expected of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -61,10 +62,33 @@ pub struct Step {
     pub request: Request,
     /// What the upstream answers, if the request reaches it.
     pub answer: Answer,
+    /// What other services answer to the gate, by cluster. One that isn't here can't be reached.
+    pub clusters: BTreeMap<String, Service>,
     /// What is broken while it happens.
     pub fault: Option<Fault>,
     /// What must come of it.
     pub expect: Expect,
+}
+
+/// What a service answers to whatever the gate asks.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Service {
+    /// A response.
+    Answers(Answer),
+    /// None.
+    Fails(Outage),
+}
+
+/// How a service fails.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[serde(rename_all = "snake_case")]
+pub enum Outage {
+    /// The connection breaks within the answer's body.
+    Broken,
+    /// Nothing comes until the gate gives up.
+    Silent,
+    /// No connection comes about.
+    Unreachable,
 }
 
 /// Something that the host refuses, injected by the rings whose host is ours.

@@ -1,5 +1,6 @@
 //! The one check of the corpus: a run against a ring.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use crate::case::{Run, Step};
@@ -160,6 +161,30 @@ impl Differences {
             (Some(_), None) => self.add("upstream", "to be reached", "that it wasn't"),
             (None, Some(_)) => self.add("upstream", "not to be reached", "that it was"),
         }
+        self.of_asked(expect, exchange);
+    }
+
+    fn of_asked(&mut self, expect: &Expect, exchange: &Exchange) {
+        let nothing = Vec::new();
+        let clusters: BTreeSet<&String> =
+            expect.asked.keys().chain(exchange.asked.keys()).collect();
+        for cluster in clusters {
+            let asked = exchange.asked.get(cluster).into_iter().flatten();
+            let found: Vec<Vec<u8>> = asked
+                .map(|asked| [asked.method.as_slice(), b" ", asked.path.as_slice()].concat())
+                .collect();
+            let expected = expect.asked.get(cluster).unwrap_or(&nothing);
+            let same = expected.len() == found.len()
+                && expected
+                    .iter()
+                    .zip(&found)
+                    .all(|(pattern, found)| text_matches(pattern, found, exchange.wall));
+            if !same {
+                let found: Vec<_> = found.iter().map(|line| quoted(line)).collect();
+                let what = format!("cluster {cluster}");
+                self.add(&what, format!("to be asked {expected:?}"), found.join(", "));
+            }
+        }
     }
 
     fn of_response(&mut self, expect: &Expect, answered: u16, response: &Response, wall: u64) {
@@ -302,6 +327,15 @@ impl Differences {
                     .any(|(_, value)| contains(value, secret));
                 if in_header || contains(&response.body, secret) {
                     self.add("answer", "no key in it", "one");
+                }
+            }
+            for asked in exchange.asked.values().flatten() {
+                let mut values = asked.headers.iter().map(|(_, value)| value);
+                if values.any(|value| contains(value, secret))
+                    || contains(&asked.path, secret)
+                    || contains(&asked.body, secret)
+                {
+                    self.add("a question to a service", "no key in it", "one");
                 }
             }
         }

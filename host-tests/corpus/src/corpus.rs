@@ -102,6 +102,14 @@ impl Corpus {
         (produced.len(), missing)
     }
 
+    /// The clusters that some case says anything of: these there are.
+    pub fn clusters(&self) -> BTreeSet<String> {
+        let steps = self.cases.iter().flat_map(|case| &case.steps);
+        steps
+            .flat_map(|step| step.clusters.keys().cloned())
+            .collect()
+    }
+
     /// The texts that must appear in no log and no answer.
     pub fn secrets(&self) -> Vec<&str> {
         self.keys.values().map(String::as_str).collect()

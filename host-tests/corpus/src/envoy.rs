@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::case::{Profile, Protocol, Run, Step};
 use crate::corpus::Corpus;
 use crate::document::Document;
-use crate::ring::{Exchange, Record, Ring, Session};
+use crate::ring::{Exchange, Record, Ring, Seen, Session};
 use crate::wire::stream::{Address, Deadline};
 use crate::wire::{Message, h1, h2};
 
@@ -77,6 +77,8 @@ impl Tools {
 pub struct Envoy {
     process: Process,
     upstream: Upstream,
+    /// Other services, by cluster.
+    services: BTreeMap<String, Upstream>,
     /// Listeners by run.
     listeners: BTreeMap<String, Address>,
     /// The decisions so far.
@@ -111,12 +113,22 @@ impl Envoy {
             rendered.push(listener.render(&tools.wasm));
             listeners.insert(name, Address::Unix(socket));
         }
-        let bootstrap = config::bootstrap(directory.path(), upstream.socket(), &rendered);
+        let mut bootstrap = config::bootstrap(directory.path(), upstream.socket(), &rendered);
+        let mut services = BTreeMap::new();
+        for (index, cluster) in corpus.clusters().into_iter().enumerate() {
+            let service = Upstream::start(&directory.path().join(format!("service-{index}.sock")))?;
+            let clusters = bootstrap.pointer_mut("/static_resources/clusters");
+            if let Some(serde_json::Value::Array(clusters)) = clusters {
+                clusters.push(config::named_cluster(&cluster, service.socket()));
+            }
+            services.insert(cluster, service);
+        }
         let mut process = Process::start(&tools.envoy, directory, &bootstrap)?;
         process.wait_until_live(Deadline::after(START))?;
         Ok(Self {
             process,
             upstream,
+            services,
             listeners,
             decided: RefCell::default(),
             secrets: corpus.keys.values().cloned().collect(),
@@ -139,6 +151,7 @@ impl Ring for Envoy {
         Ok(Box::new(Wire {
             process: &self.process,
             upstream: &self.upstream,
+            services: &self.services,
             address,
             root,
             run,
@@ -209,6 +222,7 @@ pub fn outlived(process: &Process) -> Result<(), String> {
 struct Wire<'a> {
     process: &'a Process,
     upstream: &'a Upstream,
+    services: &'a BTreeMap<String, Upstream>,
     address: &'a Address,
     /// The `root_id` of the filter, by which its lines in the log are known.
     root: String,
@@ -220,6 +234,9 @@ struct Wire<'a> {
 impl Session for Wire<'_> {
     fn exchange(&mut self, step: &Step) -> Result<Exchange, String> {
         self.upstream.expect(step.answer.clone());
+        for (cluster, service) in self.services {
+            service.play(step.clusters.get(cluster));
+        }
         self.process.forget_lines(&self.root);
         let wall = unix_time();
         let message = Message::new(&step.request, self.run.protocol);
@@ -260,10 +277,20 @@ impl Session for Wire<'_> {
             response,
             upstream,
             record,
+            asked: asked(self.services),
             log,
             wall,
         })
     }
+}
+
+/// What services were asked, by cluster.
+fn asked(services: &BTreeMap<String, Upstream>) -> BTreeMap<String, Vec<Seen>> {
+    services
+        .iter()
+        .map(|(cluster, service)| (cluster.clone(), service.asked()))
+        .filter(|(_, asked)| !asked.is_empty())
+        .collect()
 }
 
 #[expect(clippy::disallowed_methods, reason = "real Envoy lives in real time")]

@@ -34,6 +34,9 @@ pub struct Expect {
     pub body: Option<ExpectBody>,
     /// What the upstream sees. Unless written, the request must not reach it.
     pub upstream: Option<ExpectUpstream>,
+    /// What each cluster is asked, `METHOD PATH` each, in order. Unless written, nothing.
+    #[serde(default)]
+    pub asked: BTreeMap<String, Vec<Pattern>>,
     /// What real Envoy does to this request before any filter sees it, by protocol.
     #[serde(default, deserialize_with = "by_protocol")]
     pub envoy: BTreeMap<Protocol, ExpectEnvoy>,

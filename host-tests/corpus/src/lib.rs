@@ -32,7 +32,7 @@ pub mod envoy;
 pub mod native;
 pub mod wire;
 
-pub use case::{Answer, Body, Case, Fault, Profile, Protocol, Request, Run, Step};
+pub use case::{Answer, Body, Case, Fault, Outage, Profile, Protocol, Request, Run, Service, Step};
 pub use check::{Mismatch, check};
 pub use corpus::Corpus;
 pub use document::Document;

@@ -1,22 +1,35 @@
 //! Ring 1: the core natively. The shortest shell there can be, with a clock and a store of its own.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
 use portcullis_policy::{
-    AccountStore, Body, Change, Decision, EXPLANATION, Edit, Edits, Engine, MapStore, Moment,
-    Outcome, Pause, Policy, RateHeaders, Reason, Request, Settings, StoreError, is_reserved,
-    parse_client,
+    AccountStore, Body, Change, Decision, EXPLANATION, Edit, Edits, Engine, Failure, MapStore,
+    Moment, Outcome, Pause, Policy, Query, RateHeaders, Reason, Request, Settings, StoreError,
+    Waiting, is_reserved, parse_client,
 };
 
-use crate::case::{Answer, Fault, Run, Step};
+use crate::case::{Answer, Fault, Outage, Run, Service, Step};
+use crate::corpus::Corpus;
 use crate::document::Document;
 use crate::ring::{Exchange, Record, Response, Ring, Seen, Session};
 use crate::wire::{Arrival, Field};
 
 /// The ring.
-#[derive(Debug, Default)]
-pub struct Native;
+#[derive(Debug)]
+pub struct Native {
+    clusters: BTreeSet<String>,
+}
+
+impl Native {
+    /// A ring in whose world the clusters of a corpus are.
+    pub fn new(corpus: &Corpus) -> Self {
+        Self {
+            clusters: corpus.clusters(),
+        }
+    }
+}
 
 /// Monotonic time at which every run begins: the VM is born then.
 const BORN: Duration = Duration::from_secs(1_000_000);
@@ -46,6 +59,9 @@ impl Ring for Native {
             run,
             policy: Rc::new(policy),
             engine: Engine::new(settings),
+            asked: BTreeMap::new(),
+            answered: Vec::new(),
+            clusters: &self.clusters,
             store: Store {
                 map: MapStore::default(),
                 fault: None,
@@ -61,6 +77,12 @@ struct NativeSession<'a> {
     policy: Rc<Policy>,
     engine: Engine,
     store: Store,
+    /// What services were asked in this step.
+    asked: BTreeMap<String, Vec<Seen>>,
+    /// The requests whose question was answered last.
+    answered: Vec<(u32, Waiting)>,
+    /// The clusters that there are.
+    clusters: &'a BTreeSet<String>,
     /// Decisions made so far, which makes their ids unique.
     decisions: u128,
     /// Time since the start of the case: a request that is held ends before the next one begins.
@@ -89,7 +111,7 @@ impl Session for NativeSession<'_> {
                 Outcome::unavailable(Reason::NotReady, moment.decision),
                 None,
             ),
-            _ => self.decide(&arrival, moment),
+            _ => self.decide(&arrival, moment, step),
         };
         if let Some(hold) = &outcome.hold {
             self.now = Duration::from_nanos(hold.until()).saturating_sub(BORN);
@@ -122,6 +144,7 @@ impl Session for NativeSession<'_> {
             response: Some(response),
             upstream,
             record: Some(Record::parse(&json)?),
+            asked: std::mem::take(&mut self.asked),
             log: vec![format!("decision {json}")],
             wall: wall.as_secs(),
         })
@@ -131,13 +154,12 @@ impl Session for NativeSession<'_> {
 impl NativeSession<'_> {
     /// Goes with a request from step to step. The edits are those that went ahead of a body, if
     /// they did.
-    fn decide(&mut self, arrival: &Arrival, moment: Moment) -> (Outcome, Option<Edits>) {
-        let Self {
-            policy,
-            engine,
-            store,
-            ..
-        } = self;
+    fn decide(
+        &mut self,
+        arrival: &Arrival,
+        moment: Moment,
+        step: &Step,
+    ) -> (Outcome, Option<Edits>) {
         let headers: Vec<(&[u8], &[u8])> = arrival
             .headers
             .iter()
@@ -148,27 +170,114 @@ impl NativeSession<'_> {
             .and_then(|address| parse_client(address.as_bytes()));
         let request = Request {
             headers: &headers,
-            client: policy.wants_client().then_some(client),
+            client: self.policy.wants_client().then_some(client),
             end_of_stream: arrival.end_of_stream,
         };
-        match engine.on_headers(policy, &request, moment, store) {
-            portcullis_policy::Step::Decided(outcome) => (outcome, None),
-            portcullis_policy::Step::AwaitClient(waiting) => {
-                (engine.with_client(waiting, client, moment, store), None)
-            }
-            portcullis_policy::Step::AwaitBody(waiting) => {
-                let early = (policy.pause() == Pause::Body).then(|| waiting.edits().clone());
-                let body = arrival.body.concat();
-                let body = if body.len() > waiting.max() {
-                    Body::TooLarge
-                } else {
-                    Body::Complete(&body)
-                };
-                (engine.with_body(waiting, body, moment, store), early)
-            }
+        let mut moment = moment;
+        let mut next = self
+            .engine
+            .on_headers(&self.policy, &request, moment, &mut self.store);
+        loop {
+            let (engine, store) = (&mut self.engine, &mut self.store);
+            next = match next {
+                portcullis_policy::Step::Decided(outcome) => return (outcome, None),
+                portcullis_policy::Step::AwaitClient(waiting) => {
+                    engine.with_client(waiting, client, moment, store)
+                }
+                // What a shell must not do where its host can't stop at headers alone.
+                portcullis_policy::Step::AwaitBody(_)
+                    if !self.asked.is_empty()
+                        && self.policy.pause() == Pause::Body
+                        && !arrival.trailers.is_empty() =>
+                {
+                    let outcome = Outcome::unavailable(Reason::HostFailed, moment.decision);
+                    return (outcome.recorded_by(Some(&self.policy)), None);
+                }
+                portcullis_policy::Step::AwaitBody(waiting) => {
+                    let early =
+                        (self.policy.pause() == Pause::Body).then(|| waiting.edits().clone());
+                    let body = arrival.body.concat();
+                    let body = if body.len() > waiting.max() {
+                        Body::TooLarge
+                    } else {
+                        Body::Complete(&body)
+                    };
+                    return (engine.with_body(waiting, body, moment, store), early);
+                }
+                portcullis_policy::Step::Ask(waiting) => {
+                    let Some((call, query)) = engine.ask(STREAM, *waiting, moment.monotonic) else {
+                        return (Outcome::unavailable(Reason::HostFailed, 0), None);
+                    };
+                    engine.dispatched(call, TOKEN);
+                    let waited = self.play(call, &query, step);
+                    self.now += waited;
+                    moment.monotonic += nanoseconds(waited);
+                    moment.wall += nanoseconds(waited);
+                    let (engine, store) = (&mut self.engine, &mut self.store);
+                    match self.answered.pop() {
+                        Some((_, waiting)) => engine.with_answer(waiting, moment, store),
+                        None => return (Outcome::unavailable(Reason::HostFailed, 0), None),
+                    }
+                }
+            };
         }
     }
+
+    /// Has a service answer as the step says; returns how long that takes.
+    fn play(&mut self, call: u32, query: &Query, step: &Step) -> Duration {
+        let fields = query.headers.iter();
+        let fields: Vec<Field> = fields
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.clone().into_bytes()))
+            .collect();
+        let seen = Seen::from_map(&fields, query.body.clone(), &[]);
+        let cluster = query.cluster.to_string();
+        let is_there = self.clusters.contains(&cluster);
+        if is_there {
+            self.asked.entry(cluster.clone()).or_default().push(seen);
+        }
+        let now = nanoseconds(BORN + self.now);
+        let unreachable = [(b":status".as_slice(), b"503".as_slice())];
+        let failed = |failure| (portcullis_policy::Answer::Failed(failure), Duration::ZERO);
+        let respond = |headers, body| {
+            portcullis_policy::Answer::Response(portcullis_policy::Response { headers, body })
+        };
+        let (status, fields);
+        let (answer, waited) = match step.clusters.get(&cluster) {
+            _ if !is_there => failed(Failure::Refused),
+            None | Some(Service::Fails(Outage::Unreachable)) => (
+                respond(&unreachable, b"upstream connect error"),
+                Duration::ZERO,
+            ),
+            Some(Service::Fails(Outage::Broken)) => failed(Failure::Broken),
+            Some(Service::Fails(Outage::Silent)) => {
+                let waited = Duration::from_millis(query.timeout.into());
+                (portcullis_policy::Answer::Failed(Failure::TimedOut), waited)
+            }
+            Some(Service::Answers(answer)) => {
+                status = answer.status.to_string();
+                let named = answer.headers.iter();
+                let named = named.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+                let first = (b":status".as_slice(), status.as_bytes());
+                fields = std::iter::once(first).chain(named).collect::<Vec<_>>();
+                let body = answer.body.as_bytes();
+                let max = self.engine.call_of(TOKEN).map_or(0, |(_, max)| max);
+                if body.len() > max {
+                    failed(Failure::TooLarge)
+                } else {
+                    (respond(&fields, body), Duration::ZERO)
+                }
+            }
+        };
+        self.answered = self
+            .engine
+            .answered(call, &answer, now + nanoseconds(waited));
+        waited
+    }
 }
+
+/// The numbers of the one stream and the one call that there are.
+const STREAM: u32 = 1;
+const TOKEN: u32 = 1;
 
 /// The upstream's view of a request.
 fn forward(arrival: &Arrival, edits: &Edits) -> Seen {

@@ -1,6 +1,8 @@
 //! What a ring is: something that carries a case's requests through the policy and shows all that
 //! came of them.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use crate::case::{Run, Step};
@@ -52,6 +54,8 @@ pub struct Exchange {
     pub upstream: Option<Seen>,
     /// The filter's record of its decision; `None`: it made none.
     pub record: Option<Record>,
+    /// What other services were asked, by cluster, in order.
+    pub asked: BTreeMap<String, Vec<Seen>>,
     /// Everything that the filter logged, line by line.
     pub log: Vec<String>,
     /// Wall clock of the request in whole seconds since 1970.

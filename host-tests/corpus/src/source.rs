@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::case::{Answer, Body, Case, Fault, Profile, Protocol, Request, Step};
+use crate::case::{Answer, Body, Case, Fault, Outage, Profile, Protocol, Request, Service, Step};
 use crate::document::from_yaml;
 use crate::expect::Expect;
 use crate::fields::{BodySource, Written, pairs, unwritten, written};
@@ -81,6 +81,9 @@ struct CaseSource {
     tls: bool,
     profiles: Option<Vec<Profile>>,
     protocol: Option<ProtocolSource>,
+    /// What services answer in every step that doesn't say otherwise.
+    #[serde(default)]
+    clusters: BTreeMap<String, ServiceSource>,
     steps: Option<Vec<StepSource>>,
     // A case of one step may write it without `steps`.
     request: Option<RequestSource>,
@@ -106,8 +109,37 @@ struct StepSource {
     request: RequestSource,
     #[serde(default)]
     answer: Answer,
+    #[serde(default)]
+    clusters: BTreeMap<String, ServiceSource>,
     fault: Option<Fault>,
     expect: Expect,
+}
+
+/// An answer, or `{ fails: ... }`.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum ServiceSource {
+    Fails(FailsSource),
+    Answers(Answer),
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FailsSource {
+    fails: Outage,
+}
+
+/// The services of a step, by cluster: its own and its case's.
+fn services(sources: [&BTreeMap<String, ServiceSource>; 2]) -> BTreeMap<String, Service> {
+    let all = sources.into_iter().flatten();
+    all.map(|(cluster, source)| {
+        let service = match source {
+            ServiceSource::Fails(FailsSource { fails }) => Service::Fails(*fails),
+            ServiceSource::Answers(answer) => Service::Answers(answer.clone()),
+        };
+        (cluster.clone(), service)
+    })
+    .collect()
 }
 
 #[derive(Clone, Deserialize)]
@@ -147,6 +179,7 @@ impl CaseSource {
                 times: None,
                 request: request.clone(),
                 answer: self.answer.clone().unwrap_or_default(),
+                clusters: BTreeMap::new(),
                 fault: self.fault,
                 expect: expect.clone(),
             }),
@@ -196,7 +229,7 @@ impl CaseSource {
         };
         for (index, step) in steps.iter().enumerate() {
             let built = step
-                .build(&source.host, keys, &case.protocols, list)
+                .build(&source.host, keys, &self.clusters, &case.protocols, list)
                 .map_err(|error| format!("step {}: {error}", index.saturating_add(1)))?;
             if case.steps.last().is_some_and(|last| last.at > built.at) {
                 return Err(format!("step {}: `at` goes back", index.saturating_add(1)));
@@ -221,6 +254,7 @@ impl StepSource {
         &self,
         host: &str,
         keys: &Keys,
+        clusters: &BTreeMap<String, ServiceSource>,
         protocols: &[Protocol],
         list: List,
     ) -> Result<Step, String> {
@@ -245,6 +279,7 @@ impl StepSource {
             at,
             request,
             answer: self.answer.clone(),
+            clusters: services([clusters, &self.clusters]),
             fault: self.fault,
             expect,
         })

@@ -3,6 +3,8 @@
 
 #![expect(clippy::expect_used, clippy::unwrap_used, reason = "test code")]
 
+use std::collections::BTreeMap;
+
 use portcullis_corpus::{
     Corpus, Document, Exchange, Mismatch, Record, Response, Ring, Run, Seen, Session, Step, check,
 };
@@ -66,6 +68,7 @@ fn forwarded() -> Exchange {
             ..Seen::default()
         }),
         record: Some(Record::parse(&record).unwrap()),
+        asked: BTreeMap::new(),
         log: vec![format!("decision {record}")],
         wall: 1_795_262_400,
     }
@@ -94,6 +97,7 @@ fn refused() -> Exchange {
         }),
         upstream: None,
         record: Some(Record::parse(&record).unwrap()),
+        asked: BTreeMap::new(),
         log: vec![format!("decision {record}")],
         wall: 1_795_262_400,
     }
@@ -277,6 +281,7 @@ fn a_codec_that_refuses_is_expected_in_the_real_ring_alone() {
         }),
         upstream: None,
         record: None,
+        asked: BTreeMap::new(),
         log: Vec::new(),
         wall: 0,
     };

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Ok(corpus) => {
             let (produced, _) = corpus.reasons();
             println!("reasons {produced} of {}", Reason::ALL.len());
-            run(&corpus, |_, _| Ok(Native))
+            run(&corpus, |corpus, _| Ok(Native::new(corpus)))
         }
         Err(errors) => {
             println!("{}", errors.join("\n"));

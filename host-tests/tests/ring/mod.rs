@@ -1,15 +1,17 @@
 //! A ring of the corpus: every run has a world of its own, with one worker whose VM is born when the
 //! case begins.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use portcullis_corpus::{
-    Corpus, Document, Exchange, Profile, Protocol, Record, Response, Ring, Run, Seen, Session,
-    Step, wire::Arrival,
+    Corpus, Document, Exchange, Outage, Profile, Protocol, Record, Response, Ring, Run, Seen,
+    Service, Session, Step, wire::Arrival,
 };
 use portcullis_host::{
-    Fault, Headers, HostCall, MapType, Module, Origin, Plugin, ResponseScript, Root, Settings,
-    Side, Status, StreamId, StreamResult, StreamState, Worker, World,
+    Callout, CalloutReply, CalloutRequest, Fault, Headers, HostCall, MapType, Module, Origin,
+    Plugin, ResponseScript, Root, Settings, Side, Status, StreamId, StreamResult, StreamState,
+    Worker, World,
 };
 
 /// The ring.
@@ -18,6 +20,8 @@ pub(crate) struct Wasmtime {
     module: Module,
     /// Texts that must be in nothing that a worker keeps or says.
     secrets: Vec<String>,
+    /// The clusters that there are.
+    clusters: BTreeSet<String>,
     /// The world of the run under way, or of the last one.
     world: Option<World>,
     /// What broke a law of the whole.
@@ -32,6 +36,7 @@ impl Wasmtime {
         Self {
             module,
             secrets: corpus.secrets().into_iter().map(str::to_owned).collect(),
+            clusters: corpus.clusters(),
             world: None,
             complaints: Vec::new(),
         }
@@ -97,6 +102,7 @@ impl Ring for Wasmtime {
         Ok(Box::new(WasmtimeSession {
             run,
             world,
+            clusters: &self.clusters,
             root,
             now: Duration::ZERO,
         }))
@@ -115,6 +121,7 @@ impl Ring for Wasmtime {
 struct WasmtimeSession<'a> {
     run: Run<'a>,
     world: &'a mut World,
+    clusters: &'a BTreeSet<String>,
     root: Root,
     /// Time since the start of the case.
     now: Duration,
@@ -125,6 +132,11 @@ impl Session for WasmtimeSession<'_> {
         self.world.advance(step.at.saturating_sub(self.now));
         self.now = self.now.max(step.at);
         let arrival = Arrival::new(&step.request, self.run.protocol);
+        for cluster in self.clusters {
+            let reply = reply(step.clusters.get(cluster));
+            self.world.replace(cluster, reply, Duration::ZERO);
+        }
+        self.world.take_made();
         let worker = self.world.worker(0).map_err(|error| error.to_string())?;
         let root = match step.fault {
             Some(fault) => break_host(worker, self.root, fault),
@@ -140,8 +152,44 @@ impl Session for WasmtimeSession<'_> {
         let worker = self.world.worker(0).map_err(failed)?;
         let result = end(worker, id, step).map_err(failed)?;
         worker.clear_faults();
-        report(self.run, step, result, wall)
+        let asked = asked(self.world.take_made());
+        report(self.run, step, result, asked, wall)
     }
+}
+
+/// What a service answers.
+fn reply(service: Option<&Service>) -> CalloutReply {
+    match service {
+        None | Some(Service::Fails(Outage::Unreachable)) => CalloutReply::Unreachable,
+        Some(Service::Fails(Outage::Broken)) => CalloutReply::Broken,
+        Some(Service::Fails(Outage::Silent)) => CalloutReply::Silence,
+        Some(Service::Answers(answer)) => {
+            let mut reply = CalloutReply::http(answer.status, answer.body.as_bytes());
+            if let CalloutReply::Http { headers, .. } = &mut reply {
+                let named = answer.headers.iter();
+                headers.extend(named.map(|(name, value)| {
+                    (
+                        name.as_bytes().to_ascii_lowercase(),
+                        value.as_bytes().to_vec(),
+                    )
+                }));
+            }
+            reply
+        }
+    }
+}
+
+/// What services were asked, by cluster.
+fn asked(made: Vec<Callout>) -> BTreeMap<String, Vec<Seen>> {
+    let mut asked: BTreeMap<String, Vec<Seen>> = BTreeMap::new();
+    for call in made {
+        let cluster = String::from_utf8_lossy(&call.cluster).into_owned();
+        if let CalloutRequest::Http { headers, body, .. } = call.request {
+            let seen = Seen::from_map(&headers, body, &[]);
+            asked.entry(cluster).or_default().push(seen);
+        }
+    }
+    asked
 }
 
 /// How fine time passes while a request is held.
@@ -248,6 +296,7 @@ fn report(
     run: Run<'_>,
     step: &Step,
     result: StreamResult,
+    asked: BTreeMap<String, Vec<Seen>>,
     wall: Duration,
 ) -> Result<Exchange, String> {
     if let Some(trap) = &result.trap {
@@ -276,6 +325,7 @@ fn report(
             body: message.body,
         }),
         record: records.into_iter().next(),
+        asked,
         log,
         wall: wall.as_secs(),
     })

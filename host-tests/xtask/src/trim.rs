@@ -12,10 +12,11 @@ use crate::failure::{Failure, Result};
 ///
 /// A request is let through when its callback is missing, so what is listed here and not in the
 /// module is an error.
-pub const CALLBACKS: [&str; 10] = [
+pub const CALLBACKS: [&str; 11] = [
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_delete",
+    "proxy_on_http_call_response",
     "proxy_on_memory_allocate",
     "proxy_on_request_body",
     "proxy_on_request_headers",
@@ -24,6 +25,13 @@ pub const CALLBACKS: [&str; 10] = [
     "proxy_on_tick",
     "proxy_on_vm_start",
 ];
+
+/// Functions of ours that a host is to find under the name of a callback, in place of the SDK's: that
+/// one panics over an answer to a call that the SDK did not make.
+const OURS: [(&str, &str); 1] = [(
+    "portcullis_on_http_call_response",
+    "proxy_on_http_call_response",
+)];
 
 /// The module without its other callbacks, and their functions without what is in them.
 ///
@@ -89,6 +97,8 @@ impl Reader<'_> {
     /// The content of an export section, as far as it stays; notes the names, and which functions
     /// are exported no more.
     fn exports(mut self, kept: &mut Vec<String>, useless: &mut BTreeSet<u32>) -> Option<Vec<u8>> {
+        // A module that was trimmed before has ours under that name already.
+        let replaces = Self::inside(self.rest()).has_ours()?;
         let mut useful = BTreeSet::new();
         let mut entries = Vec::new();
         let mut count = 0_u32;
@@ -96,7 +106,9 @@ impl Reader<'_> {
             let name = self.name()?;
             let kind = self.byte()?;
             let index = self.number()?;
-            if name.starts_with("proxy_on_") && !CALLBACKS.contains(&name.as_str()) {
+            let replaced = OURS.iter().any(|(_, callback)| name == *callback) && replaces;
+            let is_callback = name.starts_with("proxy_on_");
+            if replaced || is_callback && !CALLBACKS.contains(&name.as_str()) {
                 (kind == FUNCTION).then_some(())?;
                 useless.insert(index);
                 continue;
@@ -104,6 +116,8 @@ impl Reader<'_> {
             if kind == FUNCTION {
                 useful.insert(index);
             }
+            let ours = OURS.iter().find(|(ours, _)| name == *ours);
+            let name = ours.map_or(name, |(_, callback)| (*callback).to_owned());
             count = count.checked_add(1)?;
             put_number(&mut entries, u32::try_from(name.len()).ok()?);
             entries.extend(name.as_bytes());
@@ -117,6 +131,18 @@ impl Reader<'_> {
         // Two callbacks that do the same may be one function.
         useless.retain(|index| !useful.contains(index));
         Some(content)
+    }
+
+    /// Whether an export section has functions of ours that replace callbacks.
+    fn has_ours(mut self) -> Option<bool> {
+        let mut found = false;
+        for _ in 0..self.number()? {
+            let name = self.name()?;
+            self.byte()?;
+            self.number()?;
+            found |= OURS.iter().any(|(ours, _)| name == *ours);
+        }
+        Some(found)
     }
 
     /// The content of a code section, with nothing in the useless functions.
@@ -209,6 +235,20 @@ mod tests {
         let names = capabilities::read(&trimmed).unwrap();
         assert!(CALLBACKS.iter().all(|name| names.contains(*name)));
         assert_eq!(names.len(), CALLBACKS.len() + IMPORTED as usize);
+    }
+
+    #[test]
+    fn ours_stand_in_for_those_that_panic() {
+        let all = numbered(&[&["malloc"], CALLBACKS.as_slice()].concat());
+        let mut before = all.clone();
+        before.push((OURS[0].0, 190));
+        let mut after = all.clone();
+        after.retain(|(name, _)| *name != OURS[0].1);
+        after.push((OURS[0].1, 190));
+        let replaced = all.iter().find(|(name, _)| *name == OURS[0].1).unwrap();
+        let trimmed = trim(&module(&before, &[])).unwrap();
+        assert_eq!(trimmed, module(&after, &[replaced.1]));
+        assert_eq!(trim(&trimmed).unwrap(), trimmed);
     }
 
     #[test]

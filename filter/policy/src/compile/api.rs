@@ -7,7 +7,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{key_name, keys, quantity, route};
+use super::{key_name, keys, lookup, quantity, route};
 use crate::counter::Series;
 use crate::host;
 use crate::key::{Scopes, Tiers};
@@ -79,11 +79,13 @@ pub(super) fn read(
     let seed = own
         .seed
         .and_then(|seed| keys::read_seed(&seed, &terms, errors));
+    let lookup = own.lookup.and_then(|at| lookup::read(&at, &terms, errors));
     let rule = |kind, part: &str| Rule::new(kind, &format!("{}.{part}", at.path));
     map.finish(errors);
     let api = Api {
         dialect: dialect.unwrap_or(Dialect::Problem),
         keys: own.inline,
+        lookup,
         seed,
         terms,
         strips_credential: strips_credential.unwrap_or(true),

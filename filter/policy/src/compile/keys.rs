@@ -19,6 +19,8 @@ pub(super) struct Keys<'n> {
     pub(super) inline: KeyRing,
     /// A bundle in base 64, to be read when all scopes are known
     pub(super) seed: Option<At<'n>>,
+    /// Who knows further keys, to be read when all scopes are known
+    pub(super) lookup: Option<At<'n>>,
 }
 
 /// What the keys of an API are read against; its scopes are not known yet
@@ -56,8 +58,12 @@ pub(super) fn read<'n>(
     };
     let inline = map.take("inline");
     let bundle = map.take("bundle");
-    if inline.is_none() && bundle.is_none() {
-        errors.push(&map.path, "must say where keys come from: inline, bundle");
+    keys.lookup = map.take("lookup");
+    if inline.is_none() && bundle.is_none() && keys.lookup.is_none() {
+        errors.push(
+            &map.path,
+            "must say where keys come from: inline, bundle, lookup",
+        );
     }
     if let Some(inline) = inline {
         keys.inline = read_inline(&inline, terms, scopes, errors);

@@ -6,9 +6,11 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use super::ask::{Question, Resolved};
 use super::draft::{Answer, Draft};
 use crate::credential;
 use crate::host;
+use crate::key::lookup::{Known, Lookups, Resolution};
 use crate::key::{Key, KeyStore};
 use crate::path::{self, CheckedPath};
 use crate::policy::{Api, Policy};
@@ -36,6 +38,18 @@ pub(super) enum Finding {
     },
     /// A good key on a route whose body has to be read
     Body { route: Rc<Route>, key: Rc<Key> },
+    /// Whether the key is one is not known here
+    Ask(Question),
+}
+
+/// What the checks know of keys beside the policy
+pub(super) struct Knowledge<'a> {
+    pub(super) keys: &'a mut KeyStore,
+    pub(super) lookups: &'a mut Lookups,
+    /// What came of the question that these checks have asked before
+    pub(super) resolved: Option<&'a Resolved<'a>>,
+    /// Monotonic nanoseconds
+    pub(super) now: u64,
 }
 
 /// The checks of a request's headers, in their order; the first that fails is the reason
@@ -44,7 +58,7 @@ pub(super) fn examine(
     api: Option<&Api>,
     head: &Head<'_>,
     request: &Request<'_>,
-    keys: &mut KeyStore,
+    knowledge: Knowledge<'_>,
     draft: &mut Draft,
 ) -> Finding {
     let rules = &policy.rules;
@@ -108,9 +122,14 @@ pub(super) fn examine(
         }
         return unkeyed(Reason::Public, &route.rule, charged);
     }
-    let key = match authenticate(api, head, &path, keys, draft) {
-        Ok(key) => key,
-        Err((reason, rule)) => {
+    let key = match authenticate(api, head, &path, knowledge, draft) {
+        Identity::Key(key) => key,
+        Identity::Ask(question) => return Finding::Ask(question),
+        Identity::Refused(reason @ Reason::KeyServiceUnavailable, rule) => {
+            draft.particulars.retry_after = Some(0);
+            return unkeyed(reason, &rule, false);
+        }
+        Identity::Refused(reason, rule) => {
             // What is not there is not told from what is, without a key: but a caller without any
             // credential learns that a path or method does not exist.
             if reason == Reason::CredentialMissing
@@ -249,30 +268,89 @@ fn absence(
     }
 }
 
-/// Finds the key of a request, good at this moment
+/// Whose a request is
+enum Identity {
+    /// Of a key that is good at this moment
+    Key(Rc<Key>),
+    Refused(Reason, Rc<Rule>),
+    Ask(Question),
+}
+
+/// Finds the key of a request
 fn authenticate(
     api: &Api,
     head: &Head<'_>,
     path: &CheckedPath<'_>,
-    keys: &mut KeyStore,
+    knowledge: Knowledge<'_>,
     draft: &mut Draft,
-) -> Result<Rc<Key>, (Reason, Rc<Rule>)> {
-    let result = credential::read(head, path)
-        .and_then(|digest| keys.get(api, &digest).ok_or(Reason::KeyUnknown))
-        .map_err(|reason| (reason, Rc::clone(&api.credential_rule)))
-        .and_then(|key| match key.check(draft.wall) {
-            Ok(()) => Ok(key),
-            Err(reason) => Err((reason, Rc::clone(&key.rule))),
-        });
-    result.map_err(|(reason, rule)| {
-        let realm = &api.name;
-        // RFC 6750, section 3.1: no error code for a request without any credential.
-        draft.particulars.challenge = Some(match reason {
-            Reason::CredentialMissing => format!("Bearer realm=\"{realm}\""),
-            _ => format!("Bearer realm=\"{realm}\", error=\"invalid_token\""),
-        });
-        (reason, rule)
-    })
+) -> Identity {
+    let known = match identify(api, head, path, knowledge) {
+        Ok(known) => known,
+        Err(question) => return Identity::Ask(question),
+    };
+    let good = known.and_then(|key| match key.check(draft.wall) {
+        Ok(()) => Ok(key),
+        Err(reason) => Err((reason, Rc::clone(&key.rule))),
+    });
+    match good {
+        Ok(key) => Identity::Key(key),
+        Err((reason, rule)) => {
+            let realm = &api.name;
+            // RFC 6750, section 3.1: no error code for a request without any credential.
+            draft.particulars.challenge = match reason {
+                Reason::KeyServiceUnavailable => None,
+                Reason::CredentialMissing => Some(format!("Bearer realm=\"{realm}\"")),
+                _ => Some(format!("Bearer realm=\"{realm}\", error=\"invalid_token\"")),
+            };
+            Identity::Refused(reason, rule)
+        }
+    }
+}
+
+/// A key, good or not, or why there is none
+type Identified = Result<Rc<Key>, (Reason, Rc<Rule>)>;
+
+/// The key of a request, good or not, why there is none, or what is to be asked
+fn identify(
+    api: &Api,
+    head: &Head<'_>,
+    path: &CheckedPath<'_>,
+    knowledge: Knowledge<'_>,
+) -> Result<Identified, Question> {
+    let none = |reason| Ok(Err((reason, Rc::clone(&api.credential_rule))));
+    let resolution = match (knowledge.resolved, &api.lookup) {
+        (Some(resolved), Some(lookup)) => (resolved.resolution.clone(), lookup),
+        _ => {
+            let digest = match credential::read(head, path) {
+                Ok(digest) => digest,
+                Err(reason) => return none(reason),
+            };
+            if let Some(key) = knowledge.keys.get(api, &digest) {
+                return Ok(Ok(key));
+            }
+            let Some(lookup) = &api.lookup else {
+                return none(Reason::KeyUnknown);
+            };
+            match knowledge.lookups.find(lookup, &digest, knowledge.now) {
+                Known::Resolved(resolution) => (resolution, lookup),
+                Known::Ask { was_key } => {
+                    return Err(Question {
+                        lookup: Rc::clone(lookup),
+                        digest,
+                        was_key,
+                    });
+                }
+            }
+        }
+    };
+    match resolution {
+        (Resolution::Key(key), _) => Ok(Ok(key)),
+        (Resolution::Unknown, _) => none(Reason::KeyUnknown),
+        (Resolution::Away, lookup) => Ok(Err((
+            Reason::KeyServiceUnavailable,
+            Rc::clone(&lookup.rule),
+        ))),
+    }
 }
 
 /// An upgrade is refused unless its route lets that very protocol through.

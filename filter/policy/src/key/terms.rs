@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::bundle::DigestScheme;
-use super::{Key, KeyState};
+use super::{Key, KeyDigest, KeyState};
 use crate::account::AccountKey;
 use crate::civil;
 use crate::name::Name;
@@ -131,6 +131,27 @@ impl KeyTerms {
         );
         map.finish(errors);
         key
+    }
+
+    /// Reads a record that says itself which key it is of, in `sha256`: strict JSON, nothing unknown
+    pub(crate) fn read_answer(&self, record: &[u8], rule: &Rc<Rule>) -> Option<(KeyDigest, Key)> {
+        let node = Node::parse_json(record).ok()?;
+        let at = At {
+            node: &node,
+            path: String::new(),
+        };
+        let mut errors = Errors::default();
+        let mut map = at.map(&mut errors)?;
+        let digest = map.take("sha256").and_then(|at| at.string(&mut errors));
+        let key = self.read(
+            &mut map,
+            Rc::clone(rule),
+            &mut |at, errors| self.scopes.known(at, errors),
+            &mut errors,
+        );
+        map.finish(&mut errors);
+        let digest = KeyDigest::parse(digest?)?;
+        key.filter(|_| errors.is_empty()).map(|key| (digest, key))
     }
 
     fn read(

@@ -157,8 +157,13 @@ pub fn bootstrap(directory: &Path, upstream: &Path, listeners: &[Value]) -> Valu
 
 /// The upstream.
 pub fn cluster(socket: &Path) -> Value {
+    named_cluster("upstream", socket)
+}
+
+/// A cluster of one host on a Unix socket.
+pub fn named_cluster(name: &str, socket: &Path) -> Value {
     json!({
-        "name": "upstream",
+        "name": name,
         "type": "STATIC",
         "connect_timeout": "2s",
         "per_connection_buffer_limit_bytes": 8 << 20,
@@ -169,7 +174,7 @@ pub fn cluster(socket: &Path) -> Value {
             },
         },
         "load_assignment": {
-            "cluster_name": "upstream",
+            "cluster_name": name,
             "endpoints": [{ "lb_endpoints": [{
                 "endpoint": { "address": { "pipe": { "path": text(socket) } } },
             }] }],

@@ -1,6 +1,7 @@
 //! The second list: the configuration that is shipped, as it is but for its addresses.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -24,6 +25,8 @@ use crate::wire::stream::{Address, Deadline};
 pub struct Edge {
     process: Process,
     upstream: Upstream,
+    /// There are none: the shipped configuration has no other clusters.
+    services: BTreeMap<String, Upstream>,
     plain: Address,
     /// Of HTTP/1.1 and of HTTP/2, which the client and Envoy agree on.
     tls: [Address; 2],
@@ -92,6 +95,7 @@ impl Edge {
         Ok(Self {
             process,
             upstream,
+            services: BTreeMap::new(),
             plain,
             tls,
             decided: RefCell::default(),
@@ -141,6 +145,7 @@ impl Ring for Edge {
         Ok(Box::new(Wire {
             process: &self.process,
             upstream: &self.upstream,
+            services: &self.services,
             address: match (run.case.tls, run.protocol, &self.tls) {
                 (false, ..) => &self.plain,
                 (true, Protocol::H1, [h1, _]) => h1,

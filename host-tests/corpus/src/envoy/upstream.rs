@@ -1,12 +1,12 @@
 //! The upstream of the ring: it records each request to the byte and answers as the case says.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::case::Answer;
+use crate::case::{Answer, Outage, Service};
 use crate::octets::printable;
 use crate::ring::Seen;
 use crate::wire::h1::{self, Incoming};
@@ -22,6 +22,7 @@ pub struct Upstream {
 #[derive(Debug, Default)]
 struct State {
     answer: Answer,
+    outage: Option<Outage>,
     requests: Vec<Incoming>,
     /// What came of bodies that were cut off, whenever it came.
     leaks: Vec<String>,
@@ -71,6 +72,23 @@ impl Upstream {
         state.requests.clear();
     }
 
+    /// Has a service answer this from now on, and forgets what came before.
+    pub fn play(&self, service: Option<&Service>) {
+        let mut state = self.lock();
+        (state.answer, state.outage) = match service {
+            None => (Answer::default(), Some(Outage::Unreachable)),
+            Some(Service::Fails(outage)) => (Answer::default(), Some(*outage)),
+            Some(Service::Answers(answer)) => (answer.clone(), None),
+        };
+        state.requests.clear();
+    }
+
+    /// What a service was asked since [`play`](Self::play).
+    pub fn asked(&self) -> Vec<Seen> {
+        let requests = std::mem::take(&mut self.lock().requests);
+        requests.into_iter().map(Incoming::into_seen).collect()
+    }
+
     /// The request that came of this decision; `None`: none did. `may_begin`: the headers of a
     /// request may have gone ahead of a body that was refused.
     ///
@@ -95,13 +113,7 @@ impl Upstream {
                 whole.len()
             ));
         }
-        Ok(whole.into_iter().next().map(|request| Seen {
-            method: request.method,
-            path: request.target,
-            headers: request.headers,
-            body: request.body,
-            trailers: request.trailers,
-        }))
+        Ok(whole.into_iter().next().map(Incoming::into_seen))
     }
 
     /// Not one byte of a body that was held ever came, and then not the rest.
@@ -122,6 +134,18 @@ impl Upstream {
     }
 }
 
+impl Incoming {
+    fn into_seen(self) -> Seen {
+        Seen {
+            method: self.method,
+            path: self.target,
+            headers: self.headers,
+            body: self.body,
+            trailers: self.trailers,
+        }
+    }
+}
+
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -131,7 +155,7 @@ fn serve(connection: &mut Connection, state: &Mutex<State>) {
     let Ok(Some(request)) = h1::read_request(connection) else {
         return;
     };
-    let answer = {
+    let (mut answer, outage) = {
         let mut state = lock(state);
         let answer = render(&state.answer, &request.method);
         if !request.is_whole && !request.body.is_empty() {
@@ -141,8 +165,20 @@ fn serve(connection: &mut Connection, state: &Mutex<State>) {
             ));
         }
         state.requests.push(request);
-        answer
+        (answer, state.outage)
     };
+    match outage {
+        None => {}
+        Some(Outage::Unreachable) => return,
+        Some(Outage::Broken) => {
+            answer.pop();
+        }
+        Some(Outage::Silent) => {
+            // Until Envoy has had enough.
+            let _ = connection.read(&mut [0]);
+            return;
+        }
+    }
     // Envoy may have given up meanwhile; then nobody misses the answer.
     let _ = connection.write_all(&answer);
 }

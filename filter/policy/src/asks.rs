@@ -1,0 +1,157 @@
+//! Calls to other services that are under way, and the requests that wait for them.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+
+use crate::engine::Waiting;
+use crate::key::KeyDigest;
+use crate::key::lookup::Lookup;
+
+/// What a worker has asked
+///
+/// Requests that ask the same share one call; it is the worker's, not the request's that asked
+/// first, so who leaves takes it from nobody. Bounded: [`MAX_CALLS`], [`MAX_WAITING`] and
+/// [`MAX_BYTES`], past which a request is not kept and is decided without an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Asks {
+    calls: Vec<Call>,
+    last: u32,
+    waiting: usize,
+    bytes: usize,
+}
+
+/// What a call is about
+#[derive(Clone, Debug)]
+pub(crate) enum Topic {
+    /// Whether there is a key with this digest
+    Key(Rc<Lookup>, KeyDigest),
+}
+
+#[derive(Debug)]
+struct Call {
+    id: u32,
+    topic: Topic,
+    /// The host's number for it
+    token: Option<u32>,
+    /// When it is given up, in monotonic nanoseconds
+    deadline: u64,
+    /// By the shell's number of the stream
+    waiting: Vec<(u32, Waiting)>,
+}
+
+/// Calls of a worker at the same time
+const MAX_CALLS: usize = 256;
+
+/// Requests that wait at the same time
+const MAX_WAITING: usize = 1024;
+
+/// Bytes of requests that wait
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// How much longer than the host we wait, in nanoseconds: it has the first word
+const GRACE: u64 = 100_000_000;
+
+/// What becomes of a request that asks
+#[derive(Debug)]
+pub(crate) enum Joined {
+    /// A call has to be made
+    Call(u32),
+    /// One is under way
+    Waits,
+}
+
+impl Asks {
+    /// Whether a request can be kept; `topic` is under way already, or a call can be made
+    pub(crate) fn admits(&self, topic: &Topic, bytes: usize) -> bool {
+        self.waiting < MAX_WAITING
+            && self.bytes.saturating_add(bytes) <= MAX_BYTES
+            && (self.calls.len() < MAX_CALLS || self.is_asked(topic))
+    }
+
+    pub(crate) fn is_asked(&self, topic: &Topic) -> bool {
+        self.calls.iter().any(|call| call.topic.is(topic))
+    }
+
+    /// Keeps a request that [`admits`](Self::admits) let in until its topic is answered
+    pub(crate) fn join(&mut self, stream: u32, waiting: Waiting, timeout: u32, now: u64) -> Joined {
+        self.waiting = self.waiting.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(waiting.bytes());
+        let topic = waiting.topic();
+        if let Some(call) = self.calls.iter_mut().find(|call| call.topic.is(&topic)) {
+            call.waiting.push((stream, waiting));
+            return Joined::Waits;
+        }
+        self.last = self.last.wrapping_add(1);
+        let span = u64::from(timeout).saturating_mul(1_000_000);
+        self.calls.push(Call {
+            id: self.last,
+            topic,
+            token: None,
+            deadline: now.saturating_add(span).saturating_add(GRACE),
+            waiting: [(stream, waiting)].into(),
+        });
+        Joined::Call(self.last)
+    }
+
+    /// Notes the host's number of a call
+    pub(crate) fn dispatched(&mut self, id: u32, token: u32) {
+        if let Some(call) = self.calls.iter_mut().find(|call| call.id == id) {
+            call.token = Some(token);
+        }
+    }
+
+    /// The call that the host knows by this number, and what it is about
+    pub(crate) fn of_token(&self, token: u32) -> Option<(u32, &Topic)> {
+        let mut calls = self.calls.iter();
+        let call = calls.find(|call| call.token == Some(token))?;
+        Some((call.id, &call.topic))
+    }
+
+    /// A call whose time is over
+    pub(crate) fn overdue(&self, now: u64) -> Option<u32> {
+        let mut calls = self.calls.iter();
+        calls.find(|call| call.deadline <= now).map(|call| call.id)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// Ends a call
+    pub(crate) fn end(&mut self, id: u32) -> Option<(Topic, Vec<(u32, Waiting)>)> {
+        let place = self.calls.iter().position(|call| call.id == id)?;
+        let call = self.calls.swap_remove(place);
+        for (_, waiting) in &call.waiting {
+            self.forget(waiting.bytes());
+        }
+        Some((call.topic, call.waiting))
+    }
+
+    /// Takes a request out whose client has left; its call goes on
+    pub(crate) fn leave(&mut self, stream: u32) -> Option<Waiting> {
+        let left = self.calls.iter_mut().find_map(|call| {
+            let place = call
+                .waiting
+                .iter()
+                .position(|(other, _)| *other == stream)?;
+            Some(call.waiting.remove(place).1)
+        })?;
+        self.forget(left.bytes());
+        Some(left)
+    }
+
+    fn forget(&mut self, bytes: usize) {
+        self.waiting = self.waiting.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Topic {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Key(lookup, digest), Self::Key(others, other)) => {
+                Rc::ptr_eq(lookup, others) && digest == other
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Requests whose decision waits for another service's answer.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::draft::Draft;
+use super::{AwaitClient, Client, Engine, Step};
+use crate::account::AccountStore;
+use crate::asks::{Joined, Topic};
+use crate::callout::{Answer, Query};
+use crate::client::ClientCharge;
+use crate::key::KeyDigest;
+use crate::key::lookup::{Lookup, Resolution};
+use crate::limiter::Charged;
+use crate::policy::Policy;
+use crate::rate::RateHeaders;
+use crate::reason::Reason;
+use crate::request::{Head, Moment, Request};
+
+/// A request that waits for another service's answer
+///
+/// It holds what its headers say, but for the credential.
+#[derive(Debug)]
+pub struct Waiting {
+    policy: Rc<Policy>,
+    headers: Vec<(Vec<u8>, Vec<u8>)>,
+    client: Option<Option<IpAddr>>,
+    end_of_stream: bool,
+    lookup: Rc<Lookup>,
+    digest: KeyDigest,
+    /// Whether its client has paid for the question
+    paid: bool,
+    resolution: Option<Resolution>,
+}
+
+/// What has to be asked
+#[derive(Debug)]
+pub(super) struct Question {
+    pub(super) lookup: Rc<Lookup>,
+    pub(super) digest: KeyDigest,
+    /// It was a good key a while ago: its callers pay nothing for the question
+    pub(super) was_key: bool,
+}
+
+impl Waiting {
+    pub(super) fn new(policy: &Rc<Policy>, request: &Request<'_>, question: Question) -> Self {
+        let kept = request.headers.iter().filter(|(name, _)| Head::keeps(name));
+        Self {
+            policy: Rc::clone(policy),
+            headers: kept
+                .map(|(name, value)| (name.to_vec(), value.to_vec()))
+                .collect(),
+            client: request.client,
+            end_of_stream: request.end_of_stream,
+            lookup: question.lookup,
+            digest: question.digest,
+            paid: false,
+            resolution: None,
+        }
+    }
+
+    /// About what it takes up, in bytes
+    pub(crate) fn bytes(&self) -> usize {
+        let pairs = self.headers.iter();
+        pairs.fold(256, |bytes, (name, value)| {
+            bytes
+                .saturating_add(64)
+                .saturating_add(name.len())
+                .saturating_add(value.len())
+        })
+    }
+
+    pub(crate) fn topic(&self) -> Topic {
+        Topic::Key(Rc::clone(&self.lookup), self.digest)
+    }
+
+    /// Runs with the request as it came
+    fn request<T>(&self, run: impl FnOnce(&Request<'_>) -> T) -> T {
+        let headers: Vec<(&[u8], &[u8])> = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_slice(), value.as_slice()))
+            .collect();
+        run(&Request {
+            headers: &headers,
+            client: self.client,
+            end_of_stream: self.end_of_stream,
+        })
+    }
+
+    fn client_charge(&self) -> ClientCharge<'_> {
+        ClientCharge {
+            table: self.policy.clients,
+            client: self.client.flatten(),
+            bucket: &self.policy.unauthenticated,
+            cells: 1,
+        }
+    }
+}
+
+impl Engine {
+    /// Keeps a request until its question is answered
+    ///
+    /// Returns the call that a shell has to make, and its number, unless another request asks the same
+    /// already. The shell makes it for itself, not for the stream, tells its number by
+    /// [`dispatched`](Self::dispatched), and whatever comes of it by [`answered`](Self::answered).
+    pub fn ask(&mut self, stream: u32, waiting: Waiting, now: u64) -> Option<(u32, Query)> {
+        let lookup = Rc::clone(&waiting.lookup);
+        let digest = waiting.digest;
+        match self.asks.join(stream, waiting, lookup.timeout, now) {
+            Joined::Waits => None,
+            Joined::Call(call) => {
+                self.lookups.begin(&lookup);
+                Some((call, lookup.query(&digest)))
+            }
+        }
+    }
+
+    /// Notes the host's number of a call
+    pub fn dispatched(&mut self, call: u32, token: u32) {
+        self.asks.dispatched(call, token);
+    }
+
+    /// The call that the host knows by this number, and how many bytes its answer may have; `None`
+    /// when nobody waits for it any more
+    #[must_use]
+    pub fn call_of(&self, token: u32) -> Option<(u32, usize)> {
+        let (call, topic) = self.asks.of_token(token)?;
+        let Topic::Key(lookup, _) = topic;
+        Some((call, lookup.max_body()))
+    }
+
+    /// Learns from what came of a call; returns the requests that waited for it, by their streams, each
+    /// for [`with_answer`](Self::with_answer)
+    pub fn answered(&mut self, call: u32, answer: &Answer<'_>, now: u64) -> Vec<(u32, Waiting)> {
+        let Some((topic, mut waiting)) = self.asks.end(call) else {
+            return Vec::new();
+        };
+        let Topic::Key(lookup, digest) = &topic;
+        let resolution = self.lookups.end(lookup, digest, answer, now);
+        for (_, waiting) in &mut waiting {
+            waiting.resolution = Some(resolution.clone());
+        }
+        waiting
+    }
+
+    /// A call whose time is over though its host has not said so: it is to be
+    /// [`answered`](Self::answered) with [`Failure::TimedOut`](crate::Failure::TimedOut)
+    #[must_use]
+    pub fn overdue(&self, now: u64) -> Option<u32> {
+        self.asks.overdue(now)
+    }
+
+    /// Whether calls are under way
+    #[must_use]
+    pub fn is_asking(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
+    /// Takes back a request that waits for an answer: its client has left, or its shell gives it up and
+    /// decides it by [`with_answer`](Self::with_answer) as if there were none. Others wait on.
+    pub fn leave_ask(&mut self, stream: u32) -> Option<Waiting> {
+        self.asks.leave(stream)
+    }
+
+    /// Decides on a request whose question is answered
+    pub fn with_answer(
+        &mut self,
+        waiting: Waiting,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Step {
+        let away = Resolution::Away;
+        let resolution = waiting.resolution.as_ref().unwrap_or(&away);
+        let policy = &waiting.policy;
+        let resolved = Resolved {
+            resolution,
+            paid: waiting.paid,
+        };
+        let step =
+            waiting.request(|request| self.decide(policy, request, Some(&resolved), moment, store));
+        // A key that is none, or not good, has cost its client a cell.
+        let is_wrong =
+            matches!(&step, Step::Decided(outcome) if outcome.record.reason.status() == 401);
+        if waiting.paid && !is_wrong {
+            let charge = waiting.client_charge();
+            self.clients.give_back(charge, moment.monotonic, store);
+        }
+        step
+    }
+
+    /// Has a digest asked for, or decides without
+    pub(super) fn ask_for_key(
+        &mut self,
+        waiting: Waiting,
+        was_key: bool,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Step {
+        match waiting.client {
+            _ if was_key => self.ask_or_decide(waiting, moment, store),
+            Some(client) => self.pay_and_ask(waiting, client, moment, store),
+            None => Step::AwaitClient(AwaitClient(Client::Ask(waiting.into()))),
+        }
+    }
+
+    /// Charges the client for the question: wrong keys are throttled before they cost a call
+    pub(super) fn pay_and_ask(
+        &mut self,
+        mut waiting: Waiting,
+        client: Option<IpAddr>,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Step {
+        waiting.client = Some(client);
+        let charge = waiting.client_charge();
+        match self.clients.charge(charge, moment.monotonic, store) {
+            Ok(Charged { result: Ok(()), .. }) => {
+                waiting.paid = true;
+                self.ask_or_decide(waiting, moment, store)
+            }
+            Ok(Charged {
+                standing,
+                result: Err(refused),
+                ..
+            }) => {
+                let mut draft = waiting.draft(moment);
+                let rule = Rc::clone(&waiting.policy.rules.unauthenticated);
+                draft.refuse(Reason::UnauthenticatedLimited, &rule, refused.retry_after);
+                let unit = draft.dialect.reset_unit();
+                Step::Decided(draft.finish(Some(RateHeaders::new(standing, moment.wall, unit))))
+            }
+            Err(error) => Step::Decided(waiting.draft(moment).store_error(error)),
+        }
+    }
+
+    fn ask_or_decide(
+        &mut self,
+        waiting: Waiting,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Step {
+        let topic = waiting.topic();
+        let may_call =
+            self.asks.is_asked(&topic) || self.lookups.admits(&waiting.lookup, moment.monotonic);
+        if may_call && self.asks.admits(&topic, waiting.bytes()) {
+            Step::Ask(waiting.into())
+        } else {
+            self.with_answer(waiting, moment, store)
+        }
+    }
+}
+
+/// What came of a question, for the checks that go on with it
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resolved<'a> {
+    pub(super) resolution: &'a Resolution,
+    pub(super) paid: bool,
+}
+
+impl Waiting {
+    /// A draft of a refusal
+    fn draft(&self, moment: Moment) -> Draft {
+        self.request(|request| {
+            let head = Head::scan(request.headers);
+            let api = head
+                .authority
+                .and_then(|authority| self.policy.api_of(authority));
+            let mut draft = Draft::new(&self.policy, api, &head, moment);
+            draft.note(&head, request);
+            draft
+        })
+    }
+}
