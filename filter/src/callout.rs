@@ -36,9 +36,8 @@ pub(crate) fn ask(
         return Some(decide(*waiting));
     }
     let asked = vm::decide(|engine, moment| engine.ask(stream, *waiting, moment.monotonic));
-    let call = match asked {
-        None => return Some(None),
-        Some(call) => call,
+    let Some(call) = asked else {
+        return Some(None);
     };
     if let Some((call, query)) = call
         && let Err(failure) = dispatch(call, &query)
@@ -52,7 +51,11 @@ pub(crate) fn ask(
                 .and_then(|(_, waiting)| decide(waiting)),
         );
     }
-    let kept = ASKERS.with(|askers| Some(askers.try_borrow_mut().ok()?.push((stream, asker()))));
+    let kept = ASKERS.with(|askers| {
+        let mut askers = askers.try_borrow_mut().ok()?;
+        askers.push((stream, asker()));
+        Some(())
+    });
     match kept {
         Some(()) => None,
         None => Some(give_up(stream)),

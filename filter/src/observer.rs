@@ -31,7 +31,7 @@ enum Phase {
     /// It is judged, or has not begun
     Idle,
     /// Its body goes by
-    Watching(Watched),
+    Watching(Box<Watched>),
     /// Another service has been asked, while the body goes by
     Asked(Rc<RefCell<Asked>>),
 }
@@ -96,7 +96,7 @@ impl Observer {
             Step::AwaitBody(waiting) if ended => Self::judge(waiting, Body::Complete(&[])),
             Step::AwaitBody(waiting) => {
                 let seen = Kept::default();
-                self.phase = Phase::Watching(Watched { waiting, seen });
+                self.phase = Phase::Watching(Watched { waiting, seen }.into());
             }
             Step::Ask(waiting) => self.ask(waiting, ended),
         }
@@ -131,7 +131,7 @@ impl Observer {
             Phase::Idle | Phase::Watching(_) => None,
         };
         if let Some(watched) = brought {
-            self.phase = Phase::Watching(watched);
+            self.phase = Phase::Watching(watched.into());
         }
     }
 
@@ -157,7 +157,7 @@ impl Observer {
         } else if end_of_stream {
             watched.finish();
         } else {
-            self.phase = Phase::Watching(watched);
+            self.phase = Phase::Watching(watched.into());
         }
     }
 }
@@ -276,7 +276,7 @@ impl HttpContext for Observer {
         self.settle();
         match core::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => {}
-            Phase::Watching(watched) => self.watch(watched, size, end_of_stream),
+            Phase::Watching(watched) => self.watch(*watched, size, end_of_stream),
             Phase::Asked(asked) => {
                 if asked_on(&asked, size, end_of_stream) {
                     self.phase = Phase::Asked(asked);

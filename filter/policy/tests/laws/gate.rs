@@ -95,13 +95,17 @@ impl Gate {
             client: self.policy.wants_client().then_some(ask.client),
             end_of_stream: ask.body.is_none(),
         };
-        match self
+        let mut step = self
             .engine
-            .on_headers(&self.policy, &request, moment, store)
-        {
+            .on_headers(&self.policy, &request, moment, store);
+        while let Step::AwaitClient(waiting) = step {
+            step = self.engine.with_client(waiting, ask.client, moment, store);
+        }
+        match step {
             Step::Decided(outcome) => outcome,
-            Step::AwaitClient(waiting) => {
-                self.engine.with_client(waiting, ask.client, moment, store)
+            // These policies ask nobody.
+            Step::AwaitClient(_) | Step::Ask(_) => {
+                Outcome::unavailable(Reason::HostFailed, moment.decision)
             }
             Step::AwaitBody(waiting) => {
                 let body = match &ask.body {
