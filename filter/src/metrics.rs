@@ -2,7 +2,7 @@
 
 use core::cell::RefCell;
 
-use portcullis_policy::{Counter, Policy};
+use portcullis_policy::{Counter, LimitStatus, Policy};
 
 use crate::hostcall::{self, HostError, MetricKind};
 
@@ -14,7 +14,8 @@ type Numbers = Vec<(u64, u32)>;
 
 thread_local! {
     static DECISIONS: RefCell<Numbers> = const { RefCell::new(Vec::new()) };
-    static WAIT: RefCell<Option<u32>> = const { RefCell::new(None) };
+    /// By name: a handful
+    static OTHERS: RefCell<Vec<(&'static str, u32)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Counts a decision
@@ -45,16 +46,41 @@ fn number_of(counter: &Counter<'_>, numbers: &mut Numbers) -> Result<u32, HostEr
 
 /// Notes for how many milliseconds a request is held
 pub(crate) fn held(milliseconds: u64) {
-    WAIT.with(|number| {
-        let Ok(mut number) = number.try_borrow_mut() else {
+    note_known(MetricKind::Histogram, "portcullis.wait_ms", milliseconds);
+}
+
+/// Counts a request at a rate that has a queue
+pub(crate) fn count_status(status: LimitStatus) {
+    let name = match status {
+        LimitStatus::Passed => "portcullis.limit_status.PASSED",
+        LimitStatus::Delayed => "portcullis.limit_status.DELAYED",
+        LimitStatus::Rejected => "portcullis.limit_status.REJECTED",
+    };
+    note_known(MetricKind::Counter, name, 1);
+}
+
+/// Counts slots that nobody gave back
+pub(crate) fn count_expired(slots: u64) {
+    note_known(MetricKind::Counter, "portcullis.slots.expired", slots);
+}
+
+fn note_known(kind: MetricKind, name: &'static str, value: u64) {
+    OTHERS.with(|numbers| {
+        let Ok(mut numbers) = numbers.try_borrow_mut() else {
             return;
         };
-        let known = *number;
-        let define = || hostcall::define_metric(MetricKind::Histogram, "portcullis.wait_ms");
-        if let Ok(defined) = known.map_or_else(define, Ok) {
-            *number = Some(defined);
-            let _: Result<(), HostError> = hostcall::record_metric(defined, milliseconds);
-        }
+        let known = numbers.iter().find(|(other, _)| *other == name);
+        let number = match known {
+            Some((_, number)) => *number,
+            None => {
+                let Ok(number) = hostcall::define_metric(kind, name) else {
+                    return;
+                };
+                numbers.push((name, number));
+                number
+            }
+        };
+        let _: Result<(), HostError> = hostcall::record_metric(number, value);
     });
 }
 

@@ -5,7 +5,7 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use portcullis_policy::{AwaitBody, Body, Outcome, Policy, Step, Waiting};
+use portcullis_policy::{AwaitBody, Body, Leases, Outcome, Policy, Step, Waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
@@ -13,7 +13,7 @@ use crate::callout::{self, Asker};
 use crate::hostcall::{self, Buffer};
 use crate::recorder;
 use crate::shared_data::SharedData;
-use crate::stream::{client, examine};
+use crate::stream::{client, examine, give_back};
 use crate::vm;
 
 /// A stream that is only watched
@@ -23,6 +23,8 @@ pub(crate) struct Observer {
     root: u32,
     policy: Rc<Policy>,
     phase: Phase,
+    /// What ends with the stream
+    leases: Rc<RefCell<Leases>>,
 }
 
 /// How far a stream has come
@@ -77,13 +79,14 @@ impl Observer {
             root,
             policy,
             phase: Phase::Idle,
+            leases: Rc::default(),
         }
     }
 
     /// Goes on with a step
     fn take(&mut self, step: Step, ended: bool) {
         match step {
-            Step::Decided(outcome) => note(Some(outcome)),
+            Step::Decided(outcome) => note(&self.leases, Some(outcome)),
             Step::AwaitClient(waiting) => {
                 let client = client();
                 let step = vm::decide(|engine, moment| {
@@ -93,7 +96,7 @@ impl Observer {
                     self.take(step, ended);
                 }
             }
-            Step::AwaitBody(waiting) if ended => Self::judge(waiting, Body::Complete(&[])),
+            Step::AwaitBody(waiting) if ended => self.judge(waiting, Body::Complete(&[])),
             Step::AwaitBody(waiting) => {
                 let seen = Kept::default();
                 self.phase = Phase::Watching(Watched { waiting, seen }.into());
@@ -112,6 +115,7 @@ impl Observer {
             context: self.context,
             root: self.root,
             asked: Rc::clone(&asked),
+            leases: Rc::clone(&self.leases),
         };
         match parked.ask(waiting) {
             Some(Some(step)) => self.take(step, ended),
@@ -135,10 +139,12 @@ impl Observer {
         }
     }
 
-    fn judge(waiting: AwaitBody, body: Body<'_>) {
-        note(vm::decide(|engine, moment| {
-            engine.with_body(waiting, body, moment, &mut SharedData)
-        }));
+    fn judge(&mut self, waiting: AwaitBody, body: Body<'_>) {
+        judge(&self.leases, waiting, body);
+    }
+
+    fn finish(&mut self, watched: Watched) {
+        finish(&self.leases, watched);
     }
 
     /// Keeps what of a body has come, and judges it when it is whole
@@ -153,23 +159,12 @@ impl Observer {
             return;
         }
         if watched.seen.0.len() > max {
-            Self::judge(watched.waiting, Body::TooLarge);
+            self.judge(watched.waiting, Body::TooLarge);
         } else if end_of_stream {
-            watched.finish();
+            self.finish(watched);
         } else {
             self.phase = Phase::Watching(watched.into());
         }
-    }
-}
-
-impl Watched {
-    fn finish(self) {
-        let body = if self.seen.0.len() > self.waiting.max() {
-            Body::TooLarge
-        } else {
-            Body::Complete(&self.seen.0)
-        };
-        Observer::judge(self.waiting, body);
     }
 }
 
@@ -192,11 +187,34 @@ impl Drop for Kept {
     }
 }
 
+/// Judges a body that has gone by
+fn finish(leases: &RefCell<Leases>, watched: Watched) {
+    let Watched { waiting, seen } = watched;
+    let body = if seen.0.len() > waiting.max() {
+        Body::TooLarge
+    } else {
+        Body::Complete(&seen.0)
+    };
+    judge(leases, waiting, body);
+}
+
+fn judge(leases: &RefCell<Leases>, waiting: AwaitBody, body: Body<'_>) {
+    let outcome =
+        vm::decide(|engine, moment| engine.with_body(waiting, body, moment, &mut SharedData));
+    note(leases, outcome);
+}
+
 /// Says what would have been done
-fn note(outcome: Option<Outcome>) {
-    if let Some(outcome) = outcome {
-        recorder::tell(&outcome.record);
+fn note(leases: &RefCell<Leases>, outcome: Option<Outcome>) {
+    let Some(outcome) = outcome else {
+        return;
+    };
+    let mut taken = outcome.leases;
+    match leases.try_borrow_mut() {
+        Ok(mut leases) => leases.extend(taken),
+        Err(_) => give_back(&mut taken),
     }
+    recorder::tell(&outcome.record);
 }
 
 /// Keeps a piece of a body that goes by while an answer is to come; false when it can't be kept
@@ -221,6 +239,7 @@ struct Parked {
     context: u32,
     root: u32,
     asked: Rc<RefCell<Asked>>,
+    leases: Rc<RefCell<Leases>>,
 }
 
 impl Parked {
@@ -241,12 +260,11 @@ impl Asker for Parked {
             return;
         };
         match step {
-            Some(Step::Decided(outcome)) => note(Some(outcome)),
-            Some(Step::AwaitBody(waiting)) if asked.ended => Watched {
-                waiting,
-                seen: core::mem::take(&mut asked.seen),
+            Some(Step::Decided(outcome)) => note(&self.leases, Some(outcome)),
+            Some(Step::AwaitBody(waiting)) if asked.ended => {
+                let seen = core::mem::take(&mut asked.seen);
+                finish(&self.leases, Watched { waiting, seen });
             }
-            .finish(),
             Some(Step::AwaitBody(waiting)) => asked.then = Some(waiting),
             // The client's address was known when it asked.
             Some(Step::AwaitClient(_) | Step::Ask(_)) | None => {}
@@ -258,6 +276,9 @@ impl Drop for Observer {
     fn drop(&mut self) {
         if let Phase::Asked(_) = self.phase {
             callout::leave(self.context);
+        }
+        if let Ok(mut leases) = self.leases.try_borrow_mut() {
+            give_back(&mut leases);
         }
     }
 }
@@ -292,7 +313,7 @@ impl HttpContext for Observer {
         self.settle();
         match core::mem::replace(&mut self.phase, Phase::Idle) {
             Phase::Idle => {}
-            Phase::Watching(watched) => watched.finish(),
+            Phase::Watching(watched) => self.finish(*watched),
             Phase::Asked(asked) => {
                 asked_on(&asked, 0, true);
                 self.phase = Phase::Asked(asked);

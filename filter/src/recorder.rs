@@ -41,6 +41,15 @@ pub(crate) fn tell(record: &Record) {
         if let Some(wait) = record.wait_ms() {
             metrics::held(wait);
         }
+        if let Some(status) = record.limit_status() {
+            metrics::count_status(status);
+        }
+        for counter in record.shadow_counters() {
+            metrics::count(&counter);
+        }
+    }
+    if record.expired() > 0 {
+        metrics::count_expired(record.expired());
     }
     let level = if told.log {
         log::Level::Info

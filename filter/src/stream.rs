@@ -4,8 +4,8 @@ use core::cell::RefCell;
 use std::rc::Rc;
 
 use portcullis_policy::{
-    AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Outcome, Pause, Policy, RateHeaders,
-    Reason, Reply, Request, Step, Waiting, is_reserved, parse_client,
+    AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Leases, Outcome, Pause, Policy,
+    RateHeaders, Reason, Reply, Request, Step, Waiting, is_reserved, parse_client,
 };
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
@@ -26,6 +26,8 @@ pub(crate) struct Stream {
     phase: Phase,
     /// Its headers were held until an answer came
     asked: bool,
+    /// What ends with the stream
+    leases: Leases,
 }
 
 /// How far a stream has come
@@ -59,6 +61,7 @@ impl Stream {
             policy,
             phase: Phase::Fresh,
             asked: false,
+            leases: Leases::default(),
         }
     }
 
@@ -181,14 +184,16 @@ impl Stream {
             record,
             rate,
             hold,
+            leases,
         } = outcome;
+        self.leases.extend(leases);
         let next = match &decision {
             Decision::Forward(edits) => {
                 if editing == Editing::All && edit(edits).is_err() {
                     // A request whose credential or claims could not be taken off never goes on.
                     return self.unavailable(Reason::HostFailed);
                 }
-                Phase::Forwarded(rate, record.explanation().map(Into::into))
+                Phase::Forwarded(rate.clone(), record.explanation().map(Into::into))
             }
             Decision::Reply(_) => Phase::Replied,
         };
@@ -412,17 +417,23 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         self.settle();
         let (rate, explanation) = match &self.phase {
-            Phase::Forwarded(rate, explanation) => (*rate, explanation.as_deref()),
+            Phase::Forwarded(rate, explanation) => (rate.as_ref(), explanation.as_deref()),
             // The host answered before the body was in, or the time had come.
             Phase::Body(waiting) => (waiting.rate(), None),
-            Phase::Held { rate, .. } => (*rate, None),
+            Phase::Held { rate, .. } => (rate.as_ref(), None),
             Phase::Fresh | Phase::Asked(_) | Phase::Replied => (None, None),
         };
         // A response that can't be given a header is still the response.
         if let Some(rate) = rate {
+            let merged = rate.merges().then(|| merge(rate)).flatten();
+            let rate = merged.as_ref().unwrap_or(rate);
             rate.each(|name, value| {
                 let _: Result<(), HostError> =
                     hostcall::replace_header(Map::ResponseHeaders, name, value);
+            });
+            rate.each_added(|name, value| {
+                let _: Result<(), HostError> =
+                    hostcall::add_header(Map::ResponseHeaders, name, value);
             });
         }
         if let Some(explanation) = explanation {
@@ -444,7 +455,22 @@ impl Drop for Stream {
             Phase::Asked(_) => callout::leave(self.context),
             _ => {}
         }
+        give_back(&mut self.leases);
     }
+}
+
+/// Gives back what ends with a stream, however it ends
+pub(crate) fn give_back(leases: &mut Leases) {
+    if !leases.is_empty() {
+        core::mem::take(leases).give_back(&mut SharedData);
+    }
+}
+
+/// The rate headers with what the upstream says of its own limits; `None` when the host does not tell
+fn merge(rate: &RateHeaders) -> Option<RateHeaders> {
+    let pairs = hostcall::map_pairs(Map::ResponseHeaders).ok()?;
+    let headers = pairs.decode().ok()?;
+    Some(rate.clone().merged(&headers))
 }
 
 /// Longest part of a body that is kept while its request is held, in bytes

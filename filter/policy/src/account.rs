@@ -72,6 +72,16 @@ impl AccountKey {
         Self::hash(&[b"clients", namespace.as_bytes()])
     }
 
+    /// Where a limit of an API begins that is not a principal's
+    pub(crate) fn of_limit(namespace: &str, api: &str, limit: &str) -> Self {
+        Self::hash(&[
+            b"limit",
+            namespace.as_bytes(),
+            api.as_bytes(),
+            limit.as_bytes(),
+        ])
+    }
+
     /// One record of a table
     pub(crate) fn part(self, number: u16) -> Self {
         let mut key = self.0;
@@ -159,6 +169,28 @@ impl Account {
                     .unwrap_or_default(),
             );
         }
+    }
+
+    /// Moves the TAT back by the cells of a charge, if it was the last one; says whether it was
+    ///
+    /// A charge that others came behind stays: without it theirs might have begun later than now.
+    pub(crate) fn take_back(
+        key: AccountKey,
+        record: Option<&[u8]>,
+        fresh: &mut Vec<u8>,
+        end: u64,
+        emission: u64,
+        cells: u64,
+    ) -> bool {
+        let Stored::Account(account) = Self::decode(key, record) else {
+            return false;
+        };
+        let is_last = account.tat == end && account.emission == emission;
+        if is_last {
+            let tat = end.saturating_sub(emission.saturating_mul(cells));
+            Self { tat, emission }.encode(key, record, fresh);
+        }
+        is_last
     }
 
     fn decode_record(key: AccountKey, record: &[u8]) -> Option<Self> {

@@ -60,6 +60,17 @@ impl Bucket {
         })
     }
 
+    /// What each of a number of hosts enforces that share the bucket alike
+    ///
+    /// `None` when the burst is too small to be divided, or the bucket takes too long to fill.
+    #[must_use]
+    pub fn divided(self, hosts: u64) -> Option<Self> {
+        let burst = self.burst.checked_div(hosts)?;
+        let window = self.window().checked_mul(hosts)?;
+        let count = self.count.checked_div(hosts)?.max(1);
+        Self::new(self.count, window, burst).map(|divided| Self { count, ..divided })
+    }
+
     /// Longest time that a bucket may hold a request, in nanoseconds: a minute
     pub const MAX_WAIT: u64 = 60_000_000_000;
 
@@ -116,6 +127,12 @@ impl Bucket {
     #[must_use]
     pub fn tolerance(&self) -> u64 {
         self.span(self.burst)
+    }
+
+    /// Nanoseconds of the window that [`count`](Self::count) belongs to, rounded up with the rate
+    #[must_use]
+    pub fn window(&self) -> u64 {
+        self.span(self.count)
     }
 
     /// Nanoseconds that a number of cells stand for
@@ -237,6 +254,19 @@ mod tests {
         assert_eq!(Bucket::new(1, SECOND, 0), None);
         assert_eq!(Bucket::new(2, 1, 1), None);
         assert_eq!(Bucket::new(1, u64::MAX, 2), None);
+    }
+
+    #[test]
+    fn hosts_that_share_a_bucket_exceed_it_together_never() {
+        let whole = Bucket::new(1000, 60 * SECOND, 10).unwrap();
+        let quarter = whole.divided(4).unwrap();
+        assert_eq!((quarter.count(), quarter.burst()), (250, 2));
+        assert_eq!(quarter.emission(), whole.emission() * 4);
+        let few = Bucket::new(3, SECOND, 8).unwrap().divided(4).unwrap();
+        assert_eq!((few.count(), few.burst()), (1, 2));
+        assert!(few.emission() * 3 >= 4 * SECOND);
+        assert_eq!(whole.divided(11), None);
+        assert_eq!(whole.divided(0), None);
     }
 
     #[test]

@@ -62,6 +62,11 @@ impl Clients {
         }
     }
 
+    /// Bytes that nobody outside can guess
+    pub(crate) fn seed(&self) -> [u8; 16] {
+        self.seed
+    }
+
     /// Charges the bucket of a client, or only looks at it when `cells` is 0
     ///
     /// # Errors
@@ -167,6 +172,7 @@ fn charged(bucket: &Bucket, tat: u64, now: u64, result: Result<(), Refused>) -> 
     let standing = Standing {
         limit: bucket.count(),
         remaining: bucket.remaining(tat, now),
+        window: bucket.window(),
         full_in: bucket.full_in(tat, now),
     };
     Charged {
@@ -177,7 +183,7 @@ fn charged(bucket: &Bucket, tat: u64, now: u64, result: Result<(), Refused>) -> 
 }
 
 /// What of an address counts: all of IPv4, the /64 of IPv6
-fn prefix(client: Option<IpAddr>) -> [u8; 17] {
+pub(crate) fn prefix(client: Option<IpAddr>) -> [u8; 17] {
     let (kind, address) = match client {
         None => (0, Ipv6Addr::UNSPECIFIED),
         Some(IpAddr::V4(address)) => (4, address.to_ipv6_mapped()),

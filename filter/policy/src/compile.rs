@@ -4,6 +4,7 @@
 pub(crate) mod advice;
 mod api;
 mod keys;
+mod limit;
 mod lookup;
 mod quantity;
 mod recording;
@@ -29,7 +30,7 @@ use crate::key::read_name as name;
 use crate::name::Name;
 use crate::node::Node;
 use crate::path;
-use crate::policy::{Mode, Pause, Policy, Probes, Rules};
+use crate::policy::{Api, Mode, Pause, Policy, Probes, Rules};
 use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
 use crate::recording::DEFAULT;
@@ -77,19 +78,22 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         .take("probes")
         .map(|probes| read_probes(&probes, errors))
         .unwrap_or_default();
-    let denied_clients = map
+    let (denied_clients, exempt_clients) = map
         .take("clients")
         .map(|clients| read_clients(&clients, errors))
         .unwrap_or_default();
+    let replicas = map
+        .take("share")
+        .and_then(|share| read_share(&share, errors))
+        .unwrap_or(1);
     let revoked = map
         .take("revoked")
         .map(|revoked| read_revoked(&revoked, errors))
         .unwrap_or_default();
-    let unauthenticated = map
-        .take("unauthenticated")
-        .map_or_else(default_unauthenticated, |rule| {
-            read_unauthenticated(&rule, errors)
-        });
+    let unauthenticated = map.take("unauthenticated").map_or_else(
+        || default_unauthenticated(replicas),
+        |rule| read_unauthenticated(&rule, replicas, errors),
+    );
     let recording = map
         .take("record")
         .map_or(DEFAULT, |record| recording::read(&record, errors));
@@ -108,6 +112,7 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         revoked: Rc::new(revoked),
         explained: Rc::new(explained),
         pause,
+        replicas,
     };
     for (key, at) in map
         .require("apis", errors)
@@ -141,13 +146,17 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         max_accounts: max_accounts.unwrap_or(DEFAULT_MAX_ACCOUNTS),
         probes,
         denied_clients,
+        exempt_clients,
+        limits_clients: apis.iter().any(|api: &Rc<Api>| api.limits_clients),
         unauthenticated: unauthenticated?,
+        unauthenticated_name: Name::parse("unauthenticated").ok()?,
         apis,
         hosts,
         indicators,
         recording,
         rules: Rules {
             clients: Rule::new(RuleKind::Clients, "clients.deny"),
+            exempt_clients: Rule::new(RuleKind::Clients, "clients.exempt"),
             exempt: Rule::new(RuleKind::Probes, "probes.exempt"),
             guard: Rule::new(RuleKind::Builtin, "builtin.guard"),
             hosts: Rule::new(RuleKind::Builtin, "builtin.hosts"),
@@ -225,18 +234,25 @@ fn check_path(text: &str, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
-fn read_clients(at: &At<'_>, errors: &mut Errors) -> Vec<IpNet> {
-    let mut denied = Vec::new();
+/// Reads `clients`: the networks that may not call, and those that no limit counts
+fn read_clients(at: &At<'_>, errors: &mut Errors) -> (Vec<IpNet>, Vec<IpNet>) {
     let Some(mut map) = at.map(errors) else {
-        return denied;
+        return Default::default();
     };
-    for at in map
-        .require("deny", errors)
-        .and_then(|deny| deny.strings(errors))
-        .unwrap_or_default()
-    {
+    let mut networks = |name| map.take(name).map(|at| read_networks(&at, errors));
+    let (denied, exempt) = (networks("deny"), networks("exempt"));
+    if denied.is_none() && exempt.is_none() {
+        errors.push(&at.path, "says nothing: write deny or exempt");
+    }
+    map.finish(errors);
+    (denied.unwrap_or_default(), exempt.unwrap_or_default())
+}
+
+fn read_networks(at: &At<'_>, errors: &mut Errors) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    for at in at.strings(errors).unwrap_or_default() {
         match at.string(errors).map(str::parse::<IpNet>) {
-            Some(Ok(network)) if network.trunc() == network => denied.push(network),
+            Some(Ok(network)) if network.trunc() == network => networks.push(network),
             Some(_) => errors.push(
                 &at.path,
                 "must be a network such as 203.0.113.0/24, without bits behind its prefix",
@@ -244,8 +260,16 @@ fn read_clients(at: &At<'_>, errors: &mut Errors) -> Vec<IpNet> {
             None => {}
         }
     }
+    networks
+}
+
+/// Reads `share`: among how many hosts every rate is divided
+fn read_share(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
+    let mut map = at.map(errors)?;
+    let replicas = map.require("replicas", errors);
+    let replicas = replicas.and_then(|at| at.integer(1..=10_000, errors));
     map.finish(errors);
-    denied
+    replicas
 }
 
 fn read_revoked(at: &At<'_>, errors: &mut Errors) -> BTreeSet<Name> {
@@ -254,13 +278,15 @@ fn read_revoked(at: &At<'_>, errors: &mut Errors) -> BTreeSet<Name> {
 }
 
 /// 60 a minute, by client
-fn default_unauthenticated() -> Option<Bucket> {
-    Bucket::new(60, 60_000_000_000, 60)
+fn default_unauthenticated(replicas: u64) -> Option<Bucket> {
+    let bucket = Bucket::new(60, 60_000_000_000, 60)?;
+    // Beyond 60 replicas each lets one pass at a time.
+    bucket.divided(replicas.min(60))
 }
 
-fn read_unauthenticated(at: &At<'_>, errors: &mut Errors) -> Option<Bucket> {
+fn read_unauthenticated(at: &At<'_>, replicas: u64, errors: &mut Errors) -> Option<Bucket> {
     let mut map = at.map(errors)?;
-    let bucket = quantity::read_bucket(&mut map, errors);
+    let bucket = quantity::read_bucket(&mut map, replicas, errors);
     if let Some(per) = map.take("per") {
         per.word(&[("client", ())], errors);
     }

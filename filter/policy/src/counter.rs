@@ -15,18 +15,28 @@ pub struct Counter<'a> {
     pub(crate) api: Option<&'a Name>,
     pub(crate) route: Option<&'a Name>,
     pub(crate) reason: Reason,
-    /// Whether nothing came of the decision
-    pub(crate) observed: bool,
+    pub(crate) effect: Effect,
+}
+
+/// What came of a decision
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Effect {
+    Enforced,
+    /// Nothing, as of every decision on that request
+    Observed,
+    /// Nothing: the rule does not bind
+    Shadow,
 }
 
 /// A number that stands for an API and a route, the same under every policy
 ///
-/// INVARIANT: its lowest byte is zero, so that a reason and a mode fit in.
+/// INVARIANT: its lowest nine bits are zero, so that a reason and an effect fit in.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Series(u64);
 
 const REASON: u64 = 0x7f;
 const OBSERVED: u64 = 0x80;
+const SHADOW: u64 = 0x100;
 const _: () = assert!(Reason::ALL.len() <= 0x80);
 
 impl Series {
@@ -37,7 +47,7 @@ impl Series {
         let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        Self(hash & !(REASON | OBSERVED))
+        Self(hash & !(REASON | OBSERVED | SHADOW))
     }
 }
 
@@ -46,20 +56,24 @@ impl Counter<'_> {
     #[must_use]
     pub fn key(&self) -> u64 {
         let Series(series) = self.series;
-        let observed = if self.observed { OBSERVED } else { 0 };
-        series | observed | (self.reason as u64 & REASON)
+        let effect = match self.effect {
+            Effect::Enforced => 0,
+            Effect::Observed => OBSERVED,
+            Effect::Shadow => SHADOW,
+        };
+        series | effect | (self.reason as u64 & REASON)
     }
 
     /// `portcullis.decisions.api.API.route.ROUTE.reason.REASON`, without what is not known, and with
-    /// `observed` for `decisions` where nothing came of it
+    /// `observed` for `decisions` where nothing came of it, and `shadow` for a rule that does not bind
     ///
     /// A name's letters, digits, `-` and `_` stay, the rest becomes `_`: a dot would be a separator.
     #[must_use]
     pub fn name(&self) -> String {
-        let mut text = String::from(if self.observed {
-            "portcullis.observed"
-        } else {
-            "portcullis.decisions"
+        let mut text = String::from(match self.effect {
+            Effect::Enforced => "portcullis.decisions",
+            Effect::Observed => "portcullis.observed",
+            Effect::Shadow => "portcullis.shadow",
         });
         for (label, name) in [(".api.", self.api), (".route.", self.route)] {
             if let Some(name) = name {
@@ -91,12 +105,12 @@ mod tests {
     fn a_counter_is_known_by_api_route_and_reason() {
         let [shop, items, other] =
             ["shop", "items", "a.b/c:d"].map(|name| Name::parse(name).unwrap());
-        let counter = |api, route, reason, observed| Counter {
+        let counter = |api, route, reason, effect| Counter {
             series: Option::map_or(api, Series::default(), |api| Series::of(api, route)),
             api,
             route,
             reason,
-            observed,
+            effect,
         };
         let mut keys = BTreeSet::new();
         let mut names = BTreeSet::new();
@@ -108,8 +122,8 @@ mod tests {
             (Some(&shop), Some(&other)),
         ] {
             for reason in Reason::ALL {
-                for observed in [false, true] {
-                    let counter = counter(api, route, *reason, observed);
+                for effect in [Effect::Enforced, Effect::Observed, Effect::Shadow] {
+                    let counter = counter(api, route, *reason, effect);
                     assert!(keys.insert(counter.key()));
                     assert!(names.insert(counter.name()));
                 }

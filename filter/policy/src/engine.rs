@@ -1,26 +1,27 @@
 //! The order of checks.
 
 mod ask;
+mod charge;
 mod draft;
 mod examine;
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
-use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use self::ask::Resolved;
 pub use self::ask::Waiting;
+use self::charge::Cost;
 use self::draft::Draft;
 use self::examine::{Finding, Knowledge, examine};
 use crate::account::AccountStore;
 use crate::asks::Asks;
-use crate::bucket::Refused;
-use crate::client::{ClientCharge, Clients};
+use crate::client::Clients;
 use crate::credential;
 use crate::forward::Edits;
 use crate::key::lookup::Lookups;
 use crate::key::{Key, KeyBundle, KeyDigest, KeyStore};
+use crate::limit::Leases;
 use crate::limiter::{Charged, Limiter};
 use crate::policy::{Api, Mode, Policy};
 use crate::queue::{Hold, Queue, Release};
@@ -80,6 +81,8 @@ pub struct Outcome {
     pub rate: Option<RateHeaders>,
     /// Present where the decision is carried out later: hand it to [`Engine::hold`]
     pub hold: Option<Hold>,
+    /// What is to be given back when the request's stream ends, however it ends
+    pub leases: Leases,
 }
 
 /// What becomes of a request
@@ -139,8 +142,8 @@ impl AwaitBody {
 
     /// The rate headers of a response that comes before the decision, such as a timeout
     #[must_use]
-    pub fn rate(&self) -> Option<RateHeaders> {
-        self.rate
+    pub fn rate(&self) -> Option<&RateHeaders> {
+        self.rate.as_ref()
     }
 }
 
@@ -174,6 +177,7 @@ impl Outcome {
             class: None,
             remaining: None,
             wait: None,
+            limit_status: None,
             verdict: None,
             extras: None,
         };
@@ -182,6 +186,7 @@ impl Outcome {
             record,
             rate: None,
             hold: None,
+            leases: Leases::default(),
         }
     }
 
@@ -332,7 +337,10 @@ impl Engine {
                 Step::Decided(self.settle_principal(
                     draft,
                     &key,
-                    if free { 0 } else { 1 },
+                    Cost {
+                        cells: 1,
+                        spends_tier: !free,
+                    },
                     moment,
                     store,
                 ))
@@ -411,7 +419,7 @@ impl Engine {
             Err(fault) => {
                 draft.particulars.field = fault.field;
                 draft.found(fault.reason, fault.rule);
-                return self.settle_principal(draft, &key, route.cost(1), moment, store);
+                return self.settle_principal(draft, &key, Cost::of(&route, 1), moment, store);
             }
         };
         draft.class = class.map(|class| Rc::clone(&class.name));
@@ -426,7 +434,7 @@ impl Engine {
         self.settle_principal(
             draft,
             &key,
-            route.cost(class.map_or(1, |class| class.cost)),
+            Cost::of(&route, class.map_or(1, |class| class.cost)),
             moment,
             store,
         )
@@ -445,7 +453,8 @@ impl Engine {
         };
         // 429 at once where not even the cheapest class could go: the body would be read for
         // nothing.
-        if let (true, Some(bucket)) = (route.spends_tier, &key.tier.bucket) {
+        let spends = route.spends_tier && !waiting.draft.is_exempt;
+        if let (true, Some(bucket)) = (spends, &key.tier.bucket) {
             let charge = waiting.draft.charge(&key, bucket, rule.least_cost());
             let peeked = self.limiter.peek(&charge, moment.monotonic, store);
             let Ok(Charged {
@@ -456,154 +465,19 @@ impl Engine {
             else {
                 return Step::Decided(waiting.draft.charged(&key, moment.monotonic, peeked));
             };
-            let unit = waiting.draft.dialect.reset_unit();
-            waiting.rate = Some(RateHeaders::new(standing, moment.wall, unit));
+            waiting.rate = Some(waiting.draft.rate(standing, &key.tier.name));
         }
         if let Err(fault) = rule.check_head(head) {
             let mut draft = waiting.draft;
             draft.found(fault.reason, fault.rule);
-            return Step::Decided(self.settle_principal(draft, &key, route.cost(1), moment, store));
+            return Step::Decided(self.settle_principal(
+                draft,
+                &key,
+                Cost::of(&route, 1),
+                moment,
+                store,
+            ));
         }
         Step::AwaitBody(waiting)
-    }
-
-    /// Charges the principal, whatever was found: abuse is not free
-    fn settle_principal(
-        &mut self,
-        draft: Draft,
-        key: &Rc<Key>,
-        cells: u64,
-        moment: Moment,
-        store: &mut dyn AccountStore,
-    ) -> Outcome {
-        let windows = match &draft.route {
-            Some(route) if !draft.is_refusal() && !route.windows.is_empty() => Rc::clone(route),
-            _ => return self.settle_tier(draft, key, cells, moment, store),
-        };
-        // All of them or none: what was spent before one refuses is taken back.
-        let now = moment.monotonic;
-        let mut spent = Vec::new();
-        let mut tightest = None;
-        let mut refused = None;
-        for window in &windows.windows {
-            match window.charge(key.account, draft.policy.max_accounts, now, store) {
-                Ok((
-                    Charged {
-                        standing, result, ..
-                    },
-                    passed,
-                )) => {
-                    tightest = standing.tighter(tightest);
-                    if let Err(Refused { retry_after }) = result {
-                        refused = Some(Ok((window, retry_after, standing)));
-                        break;
-                    }
-                    spent.push((window, passed));
-                }
-                Err(error) => {
-                    refused = Some(Err(error));
-                    break;
-                }
-            }
-        }
-        let mut draft = draft;
-        draft.tightest = tightest;
-        let outcome = match refused {
-            None => self.settle_tier(draft, key, cells, moment, store),
-            Some(Err(error)) => draft.store_error(error),
-            Some(Ok((window, retry_after, standing))) => {
-                draft.refuse(Reason::RateLimited, &window.rule, retry_after);
-                let unit = draft.dialect.reset_unit();
-                draft.finish(Some(RateHeaders::new(standing, moment.wall, unit)))
-            }
-        };
-        if outcome.record.reason.status() >= 400 {
-            for (window, passed) in spent {
-                window.take_back(passed, now, store);
-            }
-        }
-        outcome
-    }
-
-    /// Charges the tier's bucket
-    fn settle_tier(
-        &mut self,
-        draft: Draft,
-        key: &Rc<Key>,
-        cells: u64,
-        moment: Moment,
-        store: &mut dyn AccountStore,
-    ) -> Outcome {
-        let Some(bucket) = &key.tier.bucket else {
-            let unit = draft.dialect.reset_unit();
-            let rate = draft
-                .tightest
-                .map(|standing| RateHeaders::new(standing, moment.wall, unit));
-            return draft.finish(rate);
-        };
-        // A burst may wait; what is refused anyway does not, nor what an exact window has let pass now.
-        let waits = !draft.is_refusal() && draft.tightest.is_none() && !self.queue.is_full();
-        let bucket = if waits {
-            *bucket
-        } else {
-            bucket.without_queue()
-        };
-        let charge = draft.charge(key, &bucket, cells);
-        let now = moment.monotonic;
-        let charged = if cells == 0 {
-            self.limiter
-                .peek(&charge, now, store)
-                .map(|peeked| Charged {
-                    result: Ok(()),
-                    ..peeked
-                })
-        } else {
-            self.limiter.charge(&charge, now, store)
-        };
-        draft.charged(key, now, charged)
-    }
-
-    /// Charges the client's address, or only shows how it stands
-    fn settle_client(
-        &mut self,
-        mut draft: Draft,
-        charged: bool,
-        client: Option<IpAddr>,
-        moment: Moment,
-        store: &mut dyn AccountStore,
-    ) -> Outcome {
-        let policy = Rc::clone(&draft.policy);
-        let bucket = &policy.unauthenticated;
-        let charge = ClientCharge {
-            table: policy.clients,
-            client,
-            bucket,
-            cells: u64::from(charged),
-        };
-        match self.clients.charge(charge, moment.monotonic, store) {
-            Ok(Charged {
-                standing, result, ..
-            }) => {
-                if let Err(refused) = result {
-                    draft.refuse(
-                        Reason::UnauthenticatedLimited,
-                        &policy.rules.unauthenticated,
-                        refused.retry_after,
-                    );
-                }
-                let rate = RateHeaders::new(standing, moment.wall, draft.dialect.reset_unit());
-                draft.finish(Some(rate))
-            }
-            // What is only shown is not worth a refusal.
-            Err(_) if !charged => draft.finish(None),
-            Err(error) => draft.store_error(error),
-        }
-    }
-}
-
-impl Route {
-    /// What a request costs on this route
-    fn cost(&self, cells: u64) -> u64 {
-        if self.spends_tier { cells } else { 0 }
     }
 }

@@ -36,6 +36,8 @@ pub struct Edits {
     pub(crate) strip_credential: bool,
     pub(crate) class: Option<Rc<str>>,
     pub(crate) verdict: Option<String>,
+    /// Limits that the request is over, by name
+    pub(crate) over: Option<String>,
 }
 
 /// One edit of a request's headers
@@ -56,6 +58,7 @@ impl Edits {
             strip_credential: false,
             class: None,
             verdict: None,
+            over: None,
         }
     }
 
@@ -80,6 +83,9 @@ impl Edits {
         }
         if let Some(verdict) = &self.verdict {
             edit(Edit::Add("x-portcullis-verdict", verdict));
+        }
+        if let Some(over) = &self.over {
+            edit(Edit::Add("x-portcullis-over-limit", over));
         }
     }
 }

@@ -58,6 +58,11 @@ const DIRECTORY: &[u8] = b"portcullis.accounts";
 const OVERFLOW_SLOTS: u64 = 64;
 
 impl Limiter {
+    /// When the store began, in monotonic nanoseconds
+    pub(crate) fn born(&self) -> u64 {
+        self.born
+    }
+
     /// A worker that knows nothing yet, on a store that began at `born` (monotonic nanoseconds)
     #[must_use]
     pub fn new(born: u64) -> Self {
@@ -131,14 +136,7 @@ impl Limiter {
         let mut given_back = false;
         // What can't be given back melts, too.
         let _: Result<(), StoreError> = store.update(&holder.bytes(), &mut |record, fresh| {
-            let Stored::Account(account) = Account::decode(holder, record) else {
-                return false;
-            };
-            given_back = account.tat == end && account.emission == emission;
-            if given_back {
-                let tat = end.saturating_sub(emission.saturating_mul(cells));
-                Account { tat, emission }.encode(holder, record, fresh);
-            }
+            given_back = Account::take_back(holder, record, fresh, end, emission, cells);
             given_back
         });
         if given_back {
@@ -407,6 +405,7 @@ impl Local {
                 .remaining(self.tat, now)
                 .saturating_add(unspent)
                 .min(bucket.burst()),
+            window: bucket.window(),
             full_in: bucket.full_in(self.tat, now),
         }
     }

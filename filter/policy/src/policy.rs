@@ -21,6 +21,7 @@ use crate::key::{KeyBundle, KeyRing, KeyTerms};
 use crate::name::Name;
 use crate::node::Node;
 use crate::protobuf;
+use crate::rate::Telling;
 use crate::record::Rule;
 use crate::recording::{ClientForm, Recording};
 use crate::reply::Dialect;
@@ -37,7 +38,13 @@ pub struct Policy {
     pub(crate) max_accounts: u64,
     pub(crate) probes: Probes,
     pub(crate) denied_clients: Vec<IpNet>,
+    /// Addresses that no limit counts
+    pub(crate) exempt_clients: Vec<IpNet>,
+    /// Whether a limit is by client's address
+    pub(crate) limits_clients: bool,
     pub(crate) unauthenticated: Bucket,
+    /// How the unauthenticated bucket is called where limits are told by name
+    pub(crate) unauthenticated_name: Name,
     pub(crate) apis: Vec<Rc<Api>>,
     /// APIs by host; the empty host stands for every other one
     pub(crate) hosts: HashMap<String, usize>,
@@ -83,6 +90,9 @@ pub(crate) struct Probes {
 pub(crate) struct Api {
     pub(crate) name: Name,
     pub(crate) series: Series,
+    pub(crate) telling: Telling,
+    /// Whether one of its limits is by client's address
+    pub(crate) limits_clients: bool,
     pub(crate) dialect: Dialect,
     /// The keys that stand in the policy itself
     pub(crate) keys: KeyRing,
@@ -116,6 +126,7 @@ pub(crate) struct Tier {
 #[derive(Debug)]
 pub(crate) struct Rules {
     pub(crate) clients: Rc<Rule>,
+    pub(crate) exempt_clients: Rc<Rule>,
     pub(crate) exempt: Rc<Rule>,
     pub(crate) guard: Rc<Rule>,
     pub(crate) hosts: Rc<Rule>,
@@ -179,7 +190,10 @@ impl Policy {
     /// only when a step asks: it is one of the dearer facts.
     #[must_use]
     pub fn wants_client(&self) -> bool {
-        !self.denied_clients.is_empty() || self.recording.client != ClientForm::None
+        !self.denied_clients.is_empty()
+            || !self.exempt_clients.is_empty()
+            || self.limits_clients
+            || self.recording.client != ClientForm::None
     }
 
     /// A number for the document, below 2^48: another one under every change, for a gauge

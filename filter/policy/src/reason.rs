@@ -56,6 +56,8 @@ reasons! {
     BodyTooLarge "body_too_large" 413 "The body is larger than this endpoint accepts",
     /// Refused: the client's address is denied
     ClientDenied "client_denied" 403 "Access from this address is not allowed",
+    /// Refused: as many requests as there may be are under way at the same time
+    ConcurrencyLimited "concurrency_limited" 429 "Too many requests at the same time",
     /// Refused: CONNECT is never proxied
     ConnectRefused "connect_refused" 403 "CONNECT is not supported",
     /// Refused: the Authorization header is not one bearer token of bounded length
@@ -94,6 +96,8 @@ reasons! {
     MethodNotAllowed "method_not_allowed" 405 "This method is not allowed here",
     /// Refused: no valid policy is in force
     NotReady "not_ready" 503 "The service is not ready",
+    /// Forwarded: over a limit that only tags
+    OverLimit "over_limit" 0 "",
     /// Refused: the path is a route's but for its case or a trailing slash
     PathAmbiguous "path_ambiguous" 404 "There is no such resource",
     /// Refused: the path could be read in two ways

@@ -11,7 +11,7 @@ use core::net::IpAddr;
 use ipnet::IpNet;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::counter::{Counter, Series};
+use crate::counter::{Counter, Effect, Series};
 use crate::id::DecisionId;
 use crate::key::Key;
 use crate::policy::{Api, Mode, Policy};
@@ -27,8 +27,10 @@ use crate::verdict::Classification;
 /// It is one structure wherever it goes, as JSON and as a `google.protobuf.Struct`: `v` (1, and
 /// another number when a field changes its meaning), `decision`, `mode` (`enforce`, `observe`), `reason`,
 /// `rule`, `policy` (its revision), `bundle` (the revision of the key's bundle; null for a key of the policy itself); where
-/// they are known `api`, `route`, `principal`, `tier`, `key`, `class`, `remaining`, `wait_ms`, `verdict`,
-/// `score`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
+/// they are known `api`, `route`, `principal`, `tier`, `key`, `class`, `remaining`, `limit_status` (of a rate
+/// with a queue: `PASSED`, `DELAYED` or `REJECTED`), `wait_ms`, `over` (limits that it is over and that only
+/// tag), `shadow` (what rules would have done that don't bind), `exempt`, `expired` (slots that nobody gave
+/// back), `verdict`, `score`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The decision's id
@@ -47,6 +49,7 @@ pub struct Record {
     pub(crate) remaining: Option<u64>,
     /// Nanoseconds for which the request is held
     pub(crate) wait: Option<u64>,
+    pub(crate) limit_status: Option<LimitStatus>,
     /// What the target was found to be, and its score
     pub(crate) verdict: Option<(Classification, u8)>,
     pub(crate) extras: Option<Box<Extras>>,
@@ -60,8 +63,39 @@ pub(crate) struct Extras {
     /// The client's address, where the policy asks for it
     pub(crate) client: Option<IpAddr>,
     pub(crate) trace: Option<TraceId>,
+    /// Limits that the request is over and goes on all the same, by name
+    pub(crate) over: String,
+    /// What rules found that don't bind
+    pub(crate) shadows: Vec<(Reason, Rc<Rule>)>,
+    /// The rule that exempts the client from limits
+    pub(crate) exempt: Option<Rc<Rule>>,
+    /// Slots of other requests that nobody gave back
+    pub(crate) expired: u64,
     /// What a caller who asked why, and may, is told
     pub(crate) explanation: Option<String>,
+}
+
+/// What became of a request at a rate that has a queue, in the words of nginx's `$limit_req_status`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LimitStatus {
+    /// It went at once
+    Passed,
+    /// It was held
+    Delayed,
+    /// It was refused
+    Rejected,
+}
+
+impl LimitStatus {
+    /// The word
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Passed => "PASSED",
+            Self::Delayed => "DELAYED",
+            Self::Rejected => "REJECTED",
+        }
+    }
 }
 
 /// The header in which a caller asks why, and is told
@@ -100,7 +134,24 @@ impl Record {
     /// Where the policy wants the decision told
     #[must_use]
     pub fn told(&self) -> Told {
-        self.recording().told(self.reason, self.decision.into())
+        let is_notable = self
+            .extras
+            .as_ref()
+            .is_some_and(|extras| !extras.over.is_empty() || !extras.shadows.is_empty());
+        let is_told = self.reason.is_refusal() || is_notable;
+        self.recording().told(is_told, self.decision.into())
+    }
+
+    /// What became of the request at a rate that has a queue
+    #[must_use]
+    pub fn limit_status(&self) -> Option<LimitStatus> {
+        self.limit_status
+    }
+
+    /// Slots of other requests that were found expired: nobody gave them back
+    #[must_use]
+    pub fn expired(&self) -> u64 {
+        self.extras.as_ref().map_or(0, |extras| extras.expired)
     }
 
     /// For how many milliseconds the request is held by a limit, rounded up; `None` for one that is
@@ -113,6 +164,20 @@ impl Record {
     /// The counter of the decision
     #[must_use]
     pub fn counter(&self) -> Counter<'_> {
+        let effect = match self.mode {
+            Mode::Observe => Effect::Observed,
+            Mode::Enforce | Mode::Disabled => Effect::Enforced,
+        };
+        self.counter_of(self.reason, effect)
+    }
+
+    /// The counters of what rules would have done that don't bind
+    pub fn shadow_counters(&self) -> impl Iterator<Item = Counter<'_>> {
+        let shadows = self.extras.iter().flat_map(|extras| &extras.shadows);
+        shadows.map(|(reason, _)| self.counter_of(*reason, Effect::Shadow))
+    }
+
+    fn counter_of(&self, reason: Reason, effect: Effect) -> Counter<'_> {
         let (api, route) = (self.api.as_ref(), self.route.as_ref());
         let series = match (route, api) {
             (Some(route), _) => route.series,
@@ -123,8 +188,8 @@ impl Record {
             series,
             api: api.map(|api| &api.name),
             route: route.map(|route| &route.name),
-            reason: self.reason,
-            observed: self.mode == Mode::Observe,
+            reason,
+            effect,
         }
     }
 
@@ -190,8 +255,12 @@ impl Record {
         text("tier", key.map(|key| key.tier.name.as_str()));
         text("key", key.map(|key| key.id.as_str()));
         text("class", self.class.as_deref());
+        text("limit_status", self.limit_status.map(LimitStatus::word));
         text("verdict", self.verdict.map(|(found, _)| found.word()));
         if let Some(extras) = &self.extras {
+            text("over", Some(&*extras.over).filter(|over| !over.is_empty()));
+            text("shadow", extras.shadow().as_deref());
+            text("exempt", extras.exempt.as_ref().map(|rule| &*rule.path));
             text("target", extras.target.as_deref());
             text("client", self.client(extras).as_deref());
             text("trace_id", extras.trace.as_ref().map(TraceId::as_str));
@@ -206,6 +275,9 @@ impl Record {
         }
         if let Some(wait) = self.wait_ms() {
             field("wait_ms", Value::Number(wait));
+        }
+        if self.expired() > 0 {
+            field("expired", Value::Number(self.expired()));
         }
         if let Some((_, score)) = self.verdict {
             field("score", Value::Number(score.into()));
@@ -229,6 +301,22 @@ impl Record {
                 Some(network.trunc().to_string())
             }
         }
+    }
+}
+
+impl Extras {
+    /// What rules would have done that don't bind, as `reason rule`, one behind the other with commas
+    fn shadow(&self) -> Option<String> {
+        let mut text = String::new();
+        for (reason, rule) in &self.shadows {
+            if !text.is_empty() {
+                text.push_str(", ");
+            }
+            text.push_str(reason.word());
+            text.push(' ');
+            text.push_str(&rule.path);
+        }
+        (!text.is_empty()).then_some(text)
     }
 }
 
@@ -290,6 +378,8 @@ pub enum RuleKind {
     Field,
     /// A key: `apis.*.keys[*]`, `apis.*.keys.inline[*]`, `apis.*.keys.bundle`, or `revoked`
     Key,
+    /// A limit of an API by its own name: `apis.*.limits.*`
+    Limit,
     /// CORS preflight: `apis.*.preflight`
     Preflight,
     /// Readiness and exemptions: `probes.*`
@@ -310,8 +400,6 @@ pub enum RuleKind {
     Upgrade,
     /// A route's inline verdict: `apis.*.routes.*.verdict`
     Verdict,
-    /// An exact limit of an API: `apis.*.limits.*`
-    Window,
 }
 
 impl RuleKind {
@@ -323,6 +411,7 @@ impl RuleKind {
         Self::Credential,
         Self::Field,
         Self::Key,
+        Self::Limit,
         Self::Preflight,
         Self::Probes,
         Self::Query,
@@ -333,6 +422,5 @@ impl RuleKind {
         Self::Unmatched,
         Self::Upgrade,
         Self::Verdict,
-        Self::Window,
     ];
 }

@@ -1,8 +1,7 @@
 //! The rule `record`: what is kept of a decision, where, and in which form.
 
-use crate::reason::Reason;
-
-/// What is kept of decisions
+/// What is kept of decisions; what goes on and yet is over a limit or a rule that does not bind counts
+/// among refusals
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Recording {
     /// Where refusals are told
@@ -83,8 +82,8 @@ impl Recording {
     /// Where a decision is to be told
     ///
     /// The id says which are sampled: its low bits are random, so no other number is drawn.
-    pub(crate) fn told(&self, reason: Reason, decision: u128) -> Told {
-        let places = if reason.is_refusal() {
+    pub(crate) fn told(&self, is_refusal: bool, decision: u128) -> Told {
+        let places = if is_refusal {
             &self.refused
         } else {
             &self.allowed
@@ -112,7 +111,8 @@ impl Extent {
 pub(crate) struct Share(u64);
 
 impl Share {
-    const NONE: Self = Self(0);
+    pub(crate) const NONE: Self = Self(0);
+    pub(crate) const ALL: Self = Self(LOW_BITS.saturating_add(1));
 
     /// So many of a million
     pub(crate) fn of_million(parts: u64) -> Self {
@@ -120,7 +120,7 @@ impl Share {
         Self(scaled.checked_div(1_000_000).unwrap_or_default())
     }
 
-    fn takes(self, decision: u128) -> bool {
+    pub(crate) fn takes(self, decision: u128) -> bool {
         // Nobody asks for lines, mostly.
         self != Self::NONE && low_bits(decision) < self.0
     }
@@ -135,6 +135,7 @@ fn low_bits(decision: u128) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reason::Reason;
 
     #[test]
     fn a_share_is_taken_by_the_low_bits_of_the_id() {
@@ -156,7 +157,7 @@ mod tests {
     fn refusals_are_told_and_nothing_else() {
         for reason in Reason::ALL {
             let refused = reason.status() >= 400;
-            let told = DEFAULT.told(*reason, 0);
+            let told = DEFAULT.told(reason.is_refusal(), 0);
             let expected = Told {
                 access_log: refused,
                 metrics: refused,

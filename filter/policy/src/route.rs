@@ -5,11 +5,11 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::counter::Series;
+use crate::limit::Limit;
 use crate::name::Name;
 use crate::node::Node;
 use crate::record::Rule;
 use crate::schema::Field;
-use crate::window::Window;
 
 /// A route of an API
 #[derive(Debug)]
@@ -24,8 +24,8 @@ pub(crate) struct Route {
     pub(crate) scope_rule: Rc<Rule>,
     /// Whether a request spends the rate of its principal's tier
     pub(crate) spends_tier: bool,
-    /// Exact limits that a request spends besides
-    pub(crate) windows: Vec<Rc<Window>>,
+    /// Limits by name that a request spends besides, those of a principal last
+    pub(crate) limits: Vec<Rc<Limit>>,
     /// Values of `Upgrade` that are let through, in lower case
     pub(crate) upgrades: Vec<String>,
     pub(crate) upgrade_rule: Rc<Rule>,

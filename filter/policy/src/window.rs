@@ -4,28 +4,24 @@
 //! window lets twice as much pass around its edge. Where a contract says "5 in 60 seconds", the
 //! instants of the last passes are kept instead.
 
-use alloc::rc::Rc;
 use alloc::vec::Vec;
 
 use crate::account::{AccountKey, AccountStore, StoreError, checksum};
 use crate::bucket::Refused;
-use crate::limiter::{Charged, count_account, overflow_account};
-use crate::name::Name;
+use crate::limiter::Charged;
+use crate::place::Place;
 use crate::rate::Standing;
-use crate::record::Rule;
 
-/// A limit of an API: passes of a principal in any span of time
+/// Passes in any span of time
 ///
 /// INVARIANT: of the passes recorded in the store, at most `count` lie in any half-open interval
 /// as long as `span`.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Window {
-    pub(crate) name: Name,
     /// 1 to [`MAX_COUNT`](Self::MAX_COUNT)
     pub(crate) count: u64,
     /// Nanoseconds
     pub(crate) span: u64,
-    pub(crate) rule: Rc<Rule>,
 }
 
 /// A pass that was recorded, so that it can be taken back
@@ -39,59 +35,40 @@ impl Window {
     /// Instants that a record holds at the most
     pub(crate) const MAX_COUNT: u64 = 64;
 
-    /// Records a pass of a principal's, or says when the next one may be
+    /// Records a pass, or says when the next one may be
     ///
     /// # Errors
     ///
     /// [`StoreError`] when the store could not be asked; nothing is recorded then.
     pub(crate) fn charge(
         &self,
-        account: AccountKey,
-        max_accounts: u64,
+        place: Place,
         now: u64,
         store: &mut dyn AccountStore,
     ) -> Result<(Charged, Passed), StoreError> {
-        let mut key =
-            AccountKey::hash(&[b"window", self.name.as_str().as_bytes(), &account.bytes()]);
-        let mut counted = false;
-        loop {
-            let mut charged = self.charged(&[], now, Ok(()));
-            let mut absent = false;
-            store.update(&key.bytes(), &mut |record, fresh| {
-                absent = record.is_none() && !counted;
-                if absent {
-                    return false;
-                }
-                let mut passes = self.passes(record, now);
-                let full = u64::try_from(passes.len()).unwrap_or(u64::MAX) >= self.count;
-                let result = match passes.first() {
-                    Some(first) if full => Err(Refused {
-                        retry_after: first.saturating_add(self.span).saturating_sub(now).max(1),
-                    }),
-                    _ => Ok(()),
-                };
-                if result.is_ok() {
-                    let place = passes.partition_point(|pass| *pass <= now);
-                    passes.insert(place, now);
-                }
-                charged = self.charged(&passes, now, result);
-                self.encode(&passes, fresh);
-                true
-            })?;
-            // What is created is counted first, so that shared data is bounded by `max_accounts`.
-            if absent {
-                if !count_account(max_accounts, store)? {
-                    key = overflow_account(key);
-                }
-                counted = true;
-                continue;
+        let mut charged = self.charged(&[], now, Ok(()));
+        let key = place.update(store, &mut |_, record, fresh| {
+            let mut passes = self.passes(record, now);
+            let full = u64::try_from(passes.len()).unwrap_or(u64::MAX) >= self.count;
+            let result = match passes.first() {
+                Some(first) if full => Err(Refused {
+                    retry_after: first.saturating_add(self.span).saturating_sub(now).max(1),
+                }),
+                _ => Ok(()),
+            };
+            if result.is_ok() {
+                let place = passes.partition_point(|pass| *pass <= now);
+                passes.insert(place, now);
             }
-            return Ok((charged, Passed { key, at: now }));
-        }
+            charged = self.charged(&passes, now, result);
+            self.encode(&passes, fresh);
+            true
+        })?;
+        Ok((charged, Passed { key, at: now }))
     }
 
     /// Takes a pass back that was none
-    pub(crate) fn take_back(&self, passed: Passed, now: u64, store: &mut dyn AccountStore) {
+    pub(crate) fn take_back(&self, passed: &Passed, now: u64, store: &mut dyn AccountStore) {
         let taken = store.update(&passed.key.bytes(), &mut |record, fresh| {
             let mut passes = self.passes(record, now);
             let Some(place) = passes.iter().position(|pass| *pass == passed.at) else {
@@ -132,6 +109,7 @@ impl Window {
         let standing = Standing {
             limit: self.count,
             remaining: self.count.saturating_sub(used),
+            window: self.span,
             full_in: newest.unwrap_or_default().saturating_sub(now),
         };
         Charged {
@@ -181,17 +159,11 @@ mod tests {
 
     use super::*;
     use crate::account::MapStore;
-    use crate::record::RuleKind;
 
     const SECOND: u64 = 1_000_000_000;
 
     fn window(count: u64, span: u64) -> Window {
-        Window {
-            name: Name::parse("checkout").unwrap(),
-            count,
-            span,
-            rule: Rule::new(RuleKind::Window, "apis.a.limits.checkout"),
-        }
+        Window { count, span }
     }
 
     fn account() -> AccountKey {
@@ -199,7 +171,8 @@ mod tests {
     }
 
     fn charge(window: &Window, now: u64, store: &mut MapStore) -> (Charged, Passed) {
-        window.charge(account(), 1000, now, store).unwrap()
+        let place = Place::counted(account(), 1000);
+        window.charge(place, now, store).unwrap()
     }
 
     #[test]
@@ -231,7 +204,7 @@ mod tests {
     fn a_pass_that_was_none_is_taken_back() {
         let (window, mut store) = (window(1, SECOND), MapStore::default());
         let (_, passed) = charge(&window, 5 * SECOND, &mut store);
-        window.take_back(passed, 5 * SECOND, &mut store);
+        window.take_back(&passed, 5 * SECOND, &mut store);
         assert_eq!(charge(&window, 5 * SECOND, &mut store).0.result, Ok(()));
         assert!(charge(&window, 5 * SECOND, &mut store).0.result.is_err());
     }
@@ -265,7 +238,8 @@ mod tests {
         for n in 0..200 {
             let principal = std::format!("p{n}");
             let account = AccountKey::of_principal("main", "shop", &principal);
-            let _: (Charged, Passed) = window.charge(account, 10, SECOND, &mut store).unwrap();
+            let place = Place::counted(account, 10);
+            let _: (Charged, Passed) = window.charge(place, SECOND, &mut store).unwrap();
         }
         assert!(
             store.records.len() <= 10 + 64 + 1,

@@ -105,7 +105,7 @@ error: apis.shop.keys[0].tiers: unknown field; known here: expires, id, not_befo
 8 | tiers
   | ^^^^^
 
-error: apis.shop.rootes: unknown field; known here: credential, dialect, hosts, identity, keys, limits, preflight, routes, tiers, unmatched
+error: apis.shop.rootes: unknown field; known here: credential, dialect, hosts, identity, keys, limits, preflight, rate_headers, routes, tiers, unmatched
  --> p.yaml:9:5
   |
 9 | rootes

@@ -66,6 +66,8 @@ pub struct Step {
     pub clusters: BTreeMap<String, Service>,
     /// What is broken while it happens.
     pub fault: Option<Fault>,
+    /// Whether its stream lasts until the case ends.
+    pub stays_open: bool,
     /// What must come of it.
     pub expect: Expect,
 }
@@ -192,7 +194,8 @@ pub struct Run<'a> {
 impl Case {
     /// Whether the case needs a clock or a store of ours, so that real Envoy can't run it.
     pub fn is_simulated(&self) -> bool {
-        self.moves_clock || self.steps.iter().any(|step| step.fault.is_some())
+        let simulated = |step: &Step| step.fault.is_some() || step.stays_open;
+        self.moves_clock || self.steps.iter().any(simulated)
     }
 
     /// Every way in which this case runs.

@@ -87,6 +87,7 @@ const TO_UPSTREAM: &[&str] = &[
     "x-portcullis-class",
     "x-portcullis-decision",
     "x-portcullis-key",
+    "x-portcullis-over-limit",
     "x-portcullis-principal",
     "x-portcullis-tier",
     "x-portcullis-verdict",

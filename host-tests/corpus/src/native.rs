@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use portcullis_policy::{
-    AccountStore, Body, Change, Decision, EXPLANATION, Edit, Edits, Engine, Failure, MapStore,
-    Moment, Outcome, Pause, Policy, Query, RateHeaders, Reason, Request, Settings, StoreError,
-    Waiting, is_reserved, parse_client,
+    AccountStore, Body, Change, Decision, EXPLANATION, Edit, Edits, Engine, Failure, Leases,
+    MapStore, Moment, Outcome, Pause, Policy, Query, RateHeaders, Reason, Request, Settings,
+    StoreError, Waiting, is_reserved, parse_client,
 };
 
 use crate::case::{Answer, Fault, Outage, Run, Service, Step};
@@ -68,6 +68,7 @@ impl Ring for Native {
             },
             decisions: 0,
             now: Duration::ZERO,
+            open: Leases::default(),
         }))
     }
 }
@@ -87,6 +88,8 @@ struct NativeSession<'a> {
     decisions: u128,
     /// Time since the start of the case: a request that is held ends before the next one begins.
     now: Duration,
+    /// What streams hold that have not ended.
+    open: Leases,
 }
 
 impl Session for NativeSession<'_> {
@@ -132,7 +135,7 @@ impl Session for NativeSession<'_> {
             }
             Decision::Forward(edits) => {
                 let edits = early_edits.as_ref().unwrap_or(edits);
-                let mut response = answer(&step.answer, &arrival, outcome.rate.as_ref());
+                let mut response = answer(&step.answer, &arrival, outcome.rate.clone());
                 if let Some(explanation) = outcome.record.explanation() {
                     let explanation = explanation.into();
                     response.headers.push((EXPLANATION.to_owned(), explanation));
@@ -140,6 +143,11 @@ impl Session for NativeSession<'_> {
                 (response, Some(forward(&arrival, edits)))
             }
         };
+        if step.stays_open {
+            self.open.extend(outcome.leases);
+        } else {
+            outcome.leases.give_back(&mut self.store);
+        }
         Ok(Exchange {
             response: Some(response),
             upstream,
@@ -296,7 +304,7 @@ fn forward(arrival: &Arrival, edits: &Edits) -> Seen {
 }
 
 /// The upstream's answer as the client gets it, with the rate headers in place of its own.
-fn answer(answer: &Answer, arrival: &Arrival, rate: Option<&RateHeaders>) -> Response {
+fn answer(answer: &Answer, arrival: &Arrival, rate: Option<RateHeaders>) -> Response {
     let mut headers: Vec<(String, Vec<u8>)> = answer
         .headers
         .iter()
@@ -305,11 +313,18 @@ fn answer(answer: &Answer, arrival: &Arrival, rate: Option<&RateHeaders>) -> Res
             (name, value.as_bytes().to_vec())
         })
         .collect();
-    if let Some(rate) = rate {
+    if let Some(mut rate) = rate {
+        if rate.merges() {
+            let status = answer.status.to_string();
+            let mut pairs: Vec<(&[u8], &[u8])> = vec![(b":status", status.as_bytes())];
+            pairs.extend(headers.iter().map(|(n, v)| (n.as_bytes(), v.as_slice())));
+            rate = rate.clone().merged(&pairs);
+        }
         rate.each(|name, value| {
             headers.retain(|(n, _)| n != name);
             headers.push((name.to_owned(), value.into()));
         });
+        rate.each_added(|name, value| headers.push((name.to_owned(), value.into())));
     }
     let is_head = arrival
         .headers

@@ -104,6 +104,9 @@ enum ProtocolSource {
 #[serde(deny_unknown_fields)]
 struct StepSource {
     at: Option<String>,
+    /// The stream does not end before the case does.
+    #[serde(default)]
+    stays_open: bool,
     /// How many times the step happens; 1 unless written.
     times: Option<usize>,
     request: RequestSource,
@@ -176,6 +179,7 @@ impl CaseSource {
         let single = match (&self.request, &self.expect) {
             (Some(request), Some(expect)) => Some(StepSource {
                 at: None,
+                stays_open: false,
                 times: None,
                 request: request.clone(),
                 answer: self.answer.clone().unwrap_or_default(),
@@ -280,6 +284,7 @@ impl StepSource {
             request,
             answer: self.answer.clone(),
             clusters: services([clusters, &self.clusters]),
+            stays_open: self.stays_open,
             fault: self.fault,
             expect,
         })

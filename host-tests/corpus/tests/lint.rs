@@ -90,7 +90,7 @@ fn kind(path: &str) -> Option<RuleKind> {
     let parts: Vec<&str> = path.split('.').collect();
     Some(match parts.as_slice() {
         ["builtin", _] => RuleKind::Builtin,
-        ["clients", "deny"] => RuleKind::Clients,
+        ["clients", "deny" | "exempt"] => RuleKind::Clients,
         ["probes", _] => RuleKind::Probes,
         ["revoked"] => RuleKind::Key,
         ["unauthenticated"] => RuleKind::Unauthenticated,
@@ -100,7 +100,7 @@ fn kind(path: &str) -> Option<RuleKind> {
         ["apis", _, "keys", "bundle"] => RuleKind::Key,
         ["apis", _, "keys", key] if key.starts_with("inline[") => RuleKind::Key,
         ["apis", _, "preflight"] => RuleKind::Preflight,
-        ["apis", _, "limits", _] => RuleKind::Window,
+        ["apis", _, "limits", _] => RuleKind::Limit,
         ["apis", _, "tiers", _, "rate"] => RuleKind::Tier,
         ["apis", _, "unmatched"] => RuleKind::Unmatched,
         ["apis", _, "routes", _] => RuleKind::Route,

@@ -251,7 +251,9 @@ fn end(
         worker.respond(id, &answer(step))?;
     }
     let result = worker.result(id)?;
-    worker.forget(id)?;
+    if !step.stays_open {
+        worker.forget(id)?;
+    }
     Ok(result)
 }
 

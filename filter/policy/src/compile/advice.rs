@@ -70,6 +70,10 @@ pub(crate) fn advise(document: &Node) -> Vec<Advice> {
             "forwarded unseen on any host, whoever asks".into(),
         );
     }
+    let exempt = root.at("clients").and_then(|clients| clients.at("exempt"));
+    for at in exempt.map(|exempt| exempt.items()).unwrap_or_default() {
+        said.note(&at.path, "spends nothing, whatever it calls".into());
+    }
     advise_keys(&root, &apis, &mut said);
     advise_denied(&root, &mut said);
     if let Some(rule) = root.at("unauthenticated") {
@@ -183,10 +187,13 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
         let limits = route.at("limits").map(|limits| limits.items());
         let is_free = limits.as_ref().is_some_and(Vec::is_empty);
         if route.says("auth", "none") {
+            let names = texts(route, "limits");
             let spends = if is_free {
                 "spends nothing"
-            } else {
+            } else if names.is_empty() || names.contains("unauthenticated") {
                 "spends the unauthenticated bucket"
+            } else {
+                "spends limits of the API alone"
             };
             said.note(&route.path, format!("open to everybody, {spends}"));
         } else {
@@ -198,6 +205,7 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
         }
         advise_lengths(route, said);
     }
+    advise_limits(api, &routes, said);
     let forwards_unmatched = api.says("unmatched", "forward");
     if forwards_unmatched {
         let message = "paths that no route has reach the upstream, with any key";
@@ -226,6 +234,43 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
             said.warn(&tier.path, "no key has this tier".into());
         }
     }
+}
+
+/// Limits that nobody spends, and rates that every tier is below
+fn advise_limits(api: &At<'_>, routes: &[(&str, At<'_>)], said: &mut Said) {
+    let tiers = api.at("tiers").map(|all| all.each()).unwrap_or_default();
+    let tiers: Vec<_> = tiers.iter().map(|(_, tier)| bucket_of(tier)).collect();
+    for (name, limit) in api.at("limits").map(|all| all.each()).unwrap_or_default() {
+        let spenders: Vec<_> = routes
+            .iter()
+            .map(|(_, route)| texts(route, "limits"))
+            .filter(|limits| limits.contains(name))
+            .collect();
+        if spenders.is_empty() {
+            said.warn(&limit.path, "no route spends it".into());
+            continue;
+        }
+        advise_bucket(&limit, said);
+        let is_shared = limit.at("per").is_some() && !limit.says("per", "principal");
+        let Some(bucket) = bucket_of(&limit).filter(|_| !is_shared) else {
+            continue;
+        };
+        let is_stricter = |tier: &Option<Bucket>| {
+            tier.is_some_and(|tier| {
+                tier.emission() >= bucket.emission() && tier.burst() <= bucket.burst()
+            })
+        };
+        if spenders.iter().all(|limits| limits.contains("tier")) && tiers.iter().all(is_stricter) {
+            let message = "can't bind: every tier is stricter, on all routes that spend it";
+            said.warn(&limit.path, message.into());
+        }
+    }
+}
+
+fn bucket_of(rule: &At<'_>) -> Option<Bucket> {
+    let errors = &mut Errors::default();
+    let mut map = rule.map(errors)?;
+    quantity::read_bucket(&mut map, 1, errors)?
 }
 
 /// Scopes that open nothing, and doors that nobody can open
@@ -269,10 +314,7 @@ fn advise_scopes(
 fn advise_bucket(rule: &At<'_>, said: &mut Said) {
     const DAY: u64 = 86_400_000_000_000;
     let errors = &mut Errors::default();
-    let bucket = rule
-        .map(errors)
-        .and_then(|mut map| quantity::read_bucket(&mut map, errors));
-    let Some(bucket) = bucket.flatten() else {
+    let Some(bucket) = bucket_of(rule) else {
         return;
     };
     let windows = bucket.burst().checked_div(bucket.count());
@@ -477,6 +519,24 @@ mod tests {
                 "n apis.a.routes.t: open to everybody, spends the unauthenticated bucket",
                 "n apis.a.unmatched: paths that no route has reach the upstream, with any key",
                 "n probes.exempt[0]: forwarded unseen on any host, whoever asks",
+            ],
+        );
+    }
+
+    #[test]
+    fn limits_that_do_not_bind() {
+        let routes = r#""r": {"match": "GET /", "limits": ["tier", "wide", "tight", "all"]},
+            "s": {"match": "GET /s", "auth": "none", "limits": ["all"]}"#;
+        let limits = r#""limits": {"unused": {"rate": "5/min"}, "wide": {"rate": "10/min"},
+            "tight": {"rate": "20/min", "burst": 5}, "all": {"rate": "99/min", "per": "api"}}, "hosts""#;
+        let more = r#", "clients": {"exempt": ["10.0.0.0/8"]}"#;
+        check(
+            &policy("", routes, more).replace(r#""hosts""#, limits),
+            &[
+                "w apis.a.limits.unused: no route spends it",
+                "w apis.a.limits.wide: can't bind: every tier is stricter, on all routes that spend it",
+                "n apis.a.routes.s: open to everybody, spends limits of the API alone",
+                "n clients.exempt[0]: spends nothing, whatever it calls",
             ],
         );
     }

@@ -7,17 +7,17 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{key_name, keys, lookup, quantity, route};
+use super::{key_name, keys, limit, lookup, quantity, route};
 use crate::counter::Series;
 use crate::host;
 use crate::key::{Scopes, Tiers};
+use crate::limit::{Kind, Limit, Per};
 use crate::name::Name;
 use crate::policy::{Api, Pause, Tier};
 use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
 use crate::reply::Dialect;
 use crate::template::{Router, Template};
-use crate::window::Window;
 
 /// What an API needs to know of the rest of the policy
 pub(super) struct Context<'a> {
@@ -26,6 +26,8 @@ pub(super) struct Context<'a> {
     /// Keys whose callers may ask why
     pub(super) explained: Rc<BTreeSet<Name>>,
     pub(super) pause: Pause,
+    /// Among how many hosts rates are divided
+    pub(super) replicas: u64,
 }
 
 const DIALECTS: &[(&str, Dialect)] = &[
@@ -59,16 +61,20 @@ pub(super) fn read(
     let unmatched = map.take("unmatched");
     let unmatched =
         unmatched.and_then(|at| at.word(&[("forward", true), ("refuse", false)], errors));
-    let tiers = read_tiers(&mut map, errors);
+    let tiers = read_tiers(&mut map, context.replicas, errors);
+    let telling = map
+        .take("rate_headers")
+        .map(|at| limit::read_telling(&at, errors))
+        .unwrap_or_default();
     let mut scopes = Scopes::default();
     let api_name = api_name?;
     let keys_at = map.require("keys", errors);
     let mut terms = keys::terms(&api_name, &at.path, &tiers, context);
     let own = keys::read(keys_at.as_ref(), &terms, &mut scopes, errors);
-    let windows = read_limits(&mut map, errors);
+    let limits = limit::read(&mut map, &api_name, context, errors);
     let router = read_routes(
         &mut map,
-        (&api_name, &windows),
+        (&api_name, &limits),
         &tiers,
         &mut scopes,
         context.pause,
@@ -97,6 +103,8 @@ pub(super) fn read(
         preflight_rule: rule(RuleKind::Preflight, "preflight"),
         unmatched_rule: rule(RuleKind::Unmatched, "unmatched"),
         series: Series::of(&api_name, None),
+        telling,
+        limits_clients: limits.iter().any(|limit| limit.per == Per::Client),
         name: api_name,
     };
     Some((api, hosts))
@@ -127,7 +135,7 @@ fn read_hosts(map: &mut Map<'_>, errors: &mut Errors) -> Vec<(String, String)> {
     hosts
 }
 
-fn read_tiers(map: &mut Map<'_>, errors: &mut Errors) -> BTreeMap<Name, Rc<Tier>> {
+fn read_tiers(map: &mut Map<'_>, replicas: u64, errors: &mut Errors) -> BTreeMap<Name, Rc<Tier>> {
     let mut tiers = BTreeMap::new();
     let entries = map
         .require("tiers", errors)
@@ -137,7 +145,7 @@ fn read_tiers(map: &mut Map<'_>, errors: &mut Errors) -> BTreeMap<Name, Rc<Tier>
         let Some(mut map) = at.map(errors) else {
             continue;
         };
-        let bucket = quantity::read_bucket(&mut map, errors)
+        let bucket = quantity::read_bucket(&mut map, replicas, errors)
             .map(|bucket| quantity::read_queue(&mut map, bucket, errors));
         map.finish(errors);
         if let (Some(name), Some(bucket)) = (tier_name, bucket) {
@@ -148,43 +156,9 @@ fn read_tiers(map: &mut Map<'_>, errors: &mut Errors) -> BTreeMap<Name, Rc<Tier>
     tiers
 }
 
-/// Reads `limits`: exact windows, which routes spend by their names
-fn read_limits(map: &mut Map<'_>, errors: &mut Errors) -> Vec<Rc<Window>> {
-    let entries = map.take("limits").and_then(|limits| limits.map(errors));
-    let mut windows = Vec::new();
-    for (key, at) in entries.into_iter().flat_map(Map::entries) {
-        if ["tier", "unauthenticated"].contains(&key) {
-            errors.push(
-                &at.path,
-                "is the name of another limit: choose one of your own",
-            );
-        }
-        let limit_name = key_name(key, &at, errors);
-        let Some(mut map) = at.map(errors) else {
-            continue;
-        };
-        let window = map.require("window", errors);
-        let window = window.and_then(|at| quantity::read_window(&at, errors));
-        if let Some(per) = map.take("per") {
-            per.word(&[("principal", ())], errors);
-        }
-        map.finish(errors);
-        if let (Some(name), Some((count, span))) = (limit_name, window) {
-            let rule = Rule::new(RuleKind::Window, &at.path);
-            windows.push(Rc::new(Window {
-                name,
-                count,
-                span,
-                rule,
-            }));
-        }
-    }
-    windows
-}
-
 fn read_routes(
     map: &mut Map<'_>,
-    api: (&Name, &[Rc<Window>]),
+    api: (&Name, &[Rc<Limit>]),
     tiers: &Tiers,
     scopes: &mut Scopes,
     pause: Pause,
@@ -205,7 +179,7 @@ fn read_routes(
             .flat_map(|body| &body.classes)
             .flat_map(|classes| &classes.classes);
         for class in costliest {
-            for tier in tiers.values() {
+            for tier in tiers.values().filter(|_| route.spends_tier) {
                 if tier
                     .bucket
                     .is_some_and(|bucket| bucket.burst() < class.cost)
@@ -213,6 +187,17 @@ fn read_routes(
                     let message = format!(
                         "`{}` costs more than the burst of the tier `{}`: it could never pass",
                         class.name, tier.name
+                    );
+                    errors.push(&format!("{}.class.costs.{}", at.path, class.name), message);
+                }
+            }
+            for limit in &route.limits {
+                if let Kind::Rate(bucket) = limit.kind
+                    && bucket.burst() < class.cost
+                {
+                    let message = format!(
+                        "`{}` costs more than the burst of the limit `{}`: it could never pass",
+                        class.name, limit.name
                     );
                     errors.push(&format!("{}.class.costs.{}", at.path, class.name), message);
                 }

@@ -8,8 +8,12 @@ use crate::bucket::Bucket;
 use crate::reader::{At, Errors, Map};
 use crate::window::Window;
 
-/// Reads `rate` and `burst` of a map; `Some(None)` is unlimited
-pub(super) fn read_bucket(map: &mut Map<'_>, errors: &mut Errors) -> Option<Option<Bucket>> {
+/// Reads `rate` and `burst` of a map, divided among so many replicas; `Some(None)` is unlimited
+pub(super) fn read_bucket(
+    map: &mut Map<'_>,
+    replicas: u64,
+    errors: &mut Errors,
+) -> Option<Option<Bucket>> {
     let rate = map.require("rate", errors);
     let burst = map.take("burst");
     let rate = rate?;
@@ -34,7 +38,16 @@ pub(super) fn read_bucket(map: &mut Map<'_>, errors: &mut Errors) -> Option<Opti
             "can't be kept: a bucket must fill within ten years, at most one cell a nanosecond",
         );
     }
-    bucket.map(Some)
+    let divided = bucket?.divided(replicas);
+    if divided.is_none() {
+        errors.push(
+            &rate.path,
+            format!(
+                "can't be divided among {replicas} replicas: write a burst of {replicas} or more"
+            ),
+        );
+    }
+    divided.map(Some)
 }
 
 /// Reads `queue` of a map, and gives it to the bucket
@@ -93,6 +106,16 @@ pub(super) fn read_span(
         );
     }
     parsed
+}
+
+/// A count divided among so many replicas: each gets the whole part
+pub(super) fn divide(count: u64, replicas: u64, at: &At<'_>, errors: &mut Errors) -> Option<u64> {
+    let part = count.checked_div(replicas).filter(|part| *part > 0);
+    if part.is_none() {
+        let message = format!("can't be divided among {replicas} replicas: {count} is too few");
+        errors.push(&at.path, message);
+    }
+    part
 }
 
 /// Reads `5 in 60s`: a count, and a span in nanoseconds

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 use super::{key_name, quantity, schema};
 use crate::counter::Series;
 use crate::key::{Scopes, Tiers};
+use crate::limit::{Limit, Per};
 use crate::name::Name;
 use crate::node::Node;
 use crate::policy::Pause;
@@ -15,7 +16,6 @@ use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
 use crate::route::{Access, BodyRule, Class, Classes, OnUnknown, Route, VerdictRule};
 use crate::schema::{Field, Kind, Place};
-use crate::window::Window;
 
 pub(super) const DEFAULT_MAX_BODY: u64 = 64 * 1024;
 pub(super) const LARGEST_MAX_BODY: u64 = 1024 * 1024;
@@ -24,7 +24,7 @@ pub(super) const LARGEST_MAX_BODY: u64 = 1024 * 1024;
 pub(super) fn read<'n>(
     key: &str,
     at: &At<'n>,
-    (api, windows): (&Name, &[Rc<Window>]),
+    (api, limits): (&Name, &[Rc<Limit>]),
     tiers: &Tiers,
     scopes: &mut Scopes,
     pause: Pause,
@@ -36,7 +36,7 @@ pub(super) fn read<'n>(
         .require("match", errors)
         .and_then(|at| at.strings(errors));
     let (bits, scope_names) = read_scopes(&mut map, scopes, errors);
-    let (access, spends_tier, windows) = read_access(&mut map, windows, errors);
+    let (access, spends_tier, limits) = read_access(&mut map, limits, errors);
     let upgrades = map
         .take("upgrade")
         .and_then(|at| at.strings(errors))
@@ -60,6 +60,12 @@ pub(super) fn read<'n>(
             "a route can't both read the body and allow an upgrade",
         );
     }
+    if body.is_some() && pause == Pause::Body && limits.iter().any(|limit| limit.tags) {
+        errors.push(
+            &at.path,
+            "with `pause: body` the headers are gone before a limit can tag them: write action: refuse",
+        );
+    }
     map.finish(errors);
     let route_name = route_name?;
     let route = Route {
@@ -71,7 +77,7 @@ pub(super) fn read<'n>(
         scope_names,
         scope_rule: Rule::new(RuleKind::Scope, &format!("{}.scope", at.path)),
         spends_tier,
-        windows,
+        limits,
         upgrades,
         upgrade_rule: Rule::new(RuleKind::Upgrade, &format!("{}.upgrade", at.path)),
         query,
@@ -96,73 +102,89 @@ fn read_scopes(map: &mut Map<'_>, scopes: &mut Scopes, errors: &mut Errors) -> (
 
 /// What a route spends
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Limit {
+enum Spends {
     Tier,
     Unauthenticated,
-    /// One of the API's
-    Window(usize),
+    /// One of the API's limits
+    Limit(usize),
 }
 
 /// Reads `auth` and `limits`; a door is opened only by words that say so
 fn read_access(
     map: &mut Map<'_>,
-    windows: &[Rc<Window>],
+    limits: &[Rc<Limit>],
     errors: &mut Errors,
-) -> (Access, bool, Vec<Rc<Window>>) {
+) -> (Access, bool, Vec<Rc<Limit>>) {
     let path = map.path.clone();
     let auth = map
         .take("auth")
         .and_then(|auth| auth.word(&[("key", true), ("none", false)], errors));
-    let limits = map.take("limits").and_then(|at| {
+    let list = map.take("limits").and_then(|at| {
         let mut words = alloc::vec![
-            ("tier", Limit::Tier),
-            ("unauthenticated", Limit::Unauthenticated),
+            ("tier", Spends::Tier),
+            ("unauthenticated", Spends::Unauthenticated),
         ];
-        let numbered = windows.iter().enumerate();
-        words.extend(numbered.map(|(n, window)| (window.name.as_str(), Limit::Window(n))));
-        let list = at.list(errors)?;
-        let limits: Vec<_> = list
-            .iter()
-            .filter_map(|at| at.word(&words, errors))
-            .collect();
-        Some((limits, at))
-    });
-    if auth.unwrap_or(true) {
-        let Some((limits, at)) = limits else {
-            return (Access::Key, true, Vec::new());
-        };
-        if limits.contains(&Limit::Unauthenticated) {
-            errors.push(
-                &at.path,
-                "a route that needs a key spends its tier: write [tier] or []",
-            );
+        let numbered = limits.iter().enumerate();
+        words.extend(numbered.map(|(n, limit)| (limit.name.as_str(), Spends::Limit(n))));
+        let mut spent = Vec::new();
+        for at in at.list(errors)? {
+            let Some(spends) = at.word(&words, errors) else {
+                continue;
+            };
+            if spent.contains(&spends) {
+                errors.push(&at.path, "is named before: a request spends it once");
+            }
+            spent.push(spends);
         }
-        let spent = limits.iter().filter_map(|limit| match limit {
-            Limit::Window(n) => windows.get(*n).map(Rc::clone),
-            Limit::Tier | Limit::Unauthenticated => None,
-        });
-        return (Access::Key, limits.contains(&Limit::Tier), spent.collect());
-    }
-    let Some((limits, at)) = limits else {
-        errors.push(
-            &path,
-            "a public route must say what it spends: limits: [unauthenticated], or [] for nothing",
-        );
-        return (Access::Public { charged: true }, false, Vec::new());
+        Some((spent, at))
+    });
+    let is_keyed = auth.unwrap_or(true);
+    let Some((spent, at)) = list else {
+        if !is_keyed {
+            let message = "a public route must say what it spends: limits: [unauthenticated], or [] for nothing";
+            errors.push(&path, message);
+        }
+        let access = if is_keyed {
+            Access::Key
+        } else {
+            Access::Public { charged: true }
+        };
+        return (access, is_keyed, Vec::new());
     };
-    if limits.iter().any(|limit| *limit != Limit::Unauthenticated) {
+    if is_keyed && spent.contains(&Spends::Unauthenticated) {
         errors.push(
             &at.path,
-            "a public route has no principal: write [unauthenticated] or []",
+            "a route that needs a key spends its tier: write [tier] or []",
         );
     }
-    (
+    // Those that many principals share come first: what is spent before one refuses is taken back.
+    let mut named: Vec<Rc<Limit>> = Vec::new();
+    for spends in &spent {
+        let Spends::Limit(n) = spends else { continue };
+        let Some(limit) = limits.get(*n) else {
+            continue;
+        };
+        match limit.per {
+            Per::Principal => named.push(Rc::clone(limit)),
+            Per::Api | Per::Client => named.insert(0, Rc::clone(limit)),
+        }
+    }
+    let has_principal =
+        spent.contains(&Spends::Tier) || named.iter().any(|limit| limit.per == Per::Principal);
+    if !is_keyed && has_principal {
+        errors.push(
+            &at.path,
+            "a public route has no principal: write [unauthenticated], limits per client or api, or []",
+        );
+    }
+    let access = if is_keyed {
+        Access::Key
+    } else {
         Access::Public {
-            charged: !limits.is_empty(),
-        },
-        false,
-        Vec::new(),
-    )
+            charged: spent.contains(&Spends::Unauthenticated),
+        }
+    };
+    (access, spent.contains(&Spends::Tier), named)
 }
 
 fn upgrade(at: &At<'_>, errors: &mut Errors) -> Option<String> {

@@ -14,7 +14,6 @@ use crate::key::KeyDigest;
 use crate::key::lookup::{Lookup, Resolution};
 use crate::limiter::Charged;
 use crate::policy::Policy;
-use crate::rate::RateHeaders;
 use crate::reason::Reason;
 use crate::request::{Head, Moment, Request};
 
@@ -228,8 +227,8 @@ impl Engine {
                 let mut draft = waiting.draft(moment);
                 let rule = Rc::clone(&waiting.policy.rules.unauthenticated);
                 draft.refuse(Reason::UnauthenticatedLimited, &rule, refused.retry_after);
-                let unit = draft.dialect.reset_unit();
-                Step::Decided(draft.finish(Some(RateHeaders::new(standing, moment.wall, unit))))
+                let rate = draft.rate(standing, &waiting.policy.unauthenticated_name);
+                Step::Decided(draft.finish(Some(rate)))
             }
             Err(error) => Step::Decided(waiting.draft(moment).store_error(error)),
         }

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use super::{Decision, Outcome};
 use crate::account::StoreError;
@@ -13,13 +14,15 @@ use crate::forward::Edits;
 use crate::grpc::Grpc;
 use crate::id::DecisionId;
 use crate::key::Key;
+use crate::limit::{Leases, Limit};
 use crate::limiter::{Charge, Charged, Reservation};
+use crate::name::Name;
 use crate::node::Node;
 use crate::policy::{Api, Policy};
 use crate::queue::Hold;
 use crate::rate::{RateHeaders, Standing};
 use crate::reason::Reason;
-use crate::record::{Extras, Record, Rule};
+use crate::record::{Extras, LimitStatus, Record, Rule};
 use crate::recording::{ClientForm, MAX_TARGET, TargetForm};
 use crate::reply::{Dialect, Particulars, Reply};
 use crate::request::{Head, Moment, Request};
@@ -45,6 +48,7 @@ pub(super) struct Draft {
     pub(super) route: Option<Rc<Route>>,
     pub(super) key: Option<Rc<Key>>,
     pub(super) class: Option<Rc<str>>,
+    pub(super) limit_status: Option<LimitStatus>,
     pub(super) verdict: Option<(Classification, u8)>,
     pub(super) extras: Option<Box<Extras>>,
     /// Whether the caller asks why
@@ -52,8 +56,16 @@ pub(super) struct Draft {
     pub(super) particulars: Particulars,
     pub(super) edits: Option<Edits>,
     pub(super) answer: Option<Answer>,
-    /// How the tightest of the exact limits stands that the request spends
-    pub(super) tightest: Option<Standing>,
+    /// How the tightest of the named limits stands that the request spends
+    pub(super) tightest: Option<(Standing, Name)>,
+    /// The client's address, where it is known
+    pub(super) client: Option<IpAddr>,
+    /// Whether no limit counts the client's address
+    pub(super) is_exempt: bool,
+    /// A number for who is asking, the same for each of its requests: see [`Enforcement`]
+    pub(super) who: u64,
+    /// Whether nothing is to come of the decision, for who is asking
+    pub(super) is_observed: bool,
 }
 
 /// An answer that is no refusal
@@ -87,6 +99,7 @@ impl Draft {
             route: None,
             key: None,
             class: None,
+            limit_status: None,
             verdict: None,
             extras: None,
             asks_why: false,
@@ -94,6 +107,10 @@ impl Draft {
             edits: None,
             answer: None,
             tightest: None,
+            client: None,
+            is_exempt: false,
+            who: 0,
+            is_observed: false,
         }
     }
 
@@ -102,9 +119,59 @@ impl Draft {
         if !head.traceparent.is_absent() {
             self.extras().trace = TraceId::of(head.traceparent);
         }
+        self.client = request.client.flatten();
         if self.policy.recording.client != ClientForm::None {
             self.extras().client = request.client.flatten();
         }
+    }
+
+    /// Notes that no limit counts the client's address
+    pub(super) fn exempt(&mut self, rule: &Rc<Rule>) {
+        self.is_exempt = true;
+        self.extras().exempt = Some(Rc::clone(rule));
+    }
+
+    /// Notes a finding of a rule that does not bind
+    pub(super) fn would(&mut self, reason: Reason, rule: &Rc<Rule>) {
+        self.extras().shadows.push((reason, Rc::clone(rule)));
+    }
+
+    /// Notes a limit that the request is over, and goes on all the same
+    pub(super) fn over(&mut self, limit: &Limit) {
+        let over = &mut self.extras().over;
+        if !over.is_empty() {
+            over.push_str(", ");
+        }
+        over.push_str(limit.name.as_str());
+        if matches!(self.reason, Reason::Allowed | Reason::Public) {
+            self.found(Reason::OverLimit, Rc::clone(&limit.rule));
+        }
+    }
+
+    /// Notes slots that nobody gave back
+    pub(super) fn expired(&mut self, slots: u64) {
+        if slots > 0 {
+            let extras = self.extras();
+            extras.expired = extras.expired.saturating_add(slots);
+        }
+    }
+
+    /// Notes how a limit stands, if it is the tightest so far
+    pub(super) fn tighten(&mut self, standing: Standing, name: &Name) {
+        let is_tighter = self
+            .tightest
+            .as_ref()
+            .is_none_or(|(tightest, _)| standing.remaining < tightest.remaining);
+        if is_tighter {
+            self.tightest = Some((standing, name.clone()));
+        }
+    }
+
+    /// The rate headers for a limit as it stands
+    pub(super) fn rate(&self, standing: Standing, name: &Name) -> RateHeaders {
+        let telling = self.api.as_ref().map(|api| api.telling);
+        let unit = self.dialect.reset_unit();
+        RateHeaders::new(standing, self.wall, unit, telling.unwrap_or_default(), name)
     }
 
     fn extras(&mut self) -> &mut Extras {
@@ -163,13 +230,21 @@ impl Draft {
                 if let Err(refused) = result {
                     self.refuse(Reason::RateLimited, &key.tier.rule, refused.retry_after);
                 }
+                let queues = key.tier.bucket.is_some_and(|bucket| bucket.has_queue());
+                self.limit_status = queues.then_some(match (result, held) {
+                    (Err(_), _) => LimitStatus::Rejected,
+                    (Ok(()), Some(_)) => LimitStatus::Delayed,
+                    (Ok(()), None) => LimitStatus::Passed,
+                });
                 // Clients are told of the limit that is met first; who is refused, of the one that refused.
-                let standing = match self.tightest {
-                    Some(tightest) if result.is_ok() => standing.tighter(Some(tightest)),
-                    _ => Some(standing),
-                }
-                .unwrap_or(standing);
-                let rate = RateHeaders::new(standing, self.wall, self.dialect.reset_unit());
+                let rate = match &self.tightest {
+                    Some((tightest, name))
+                        if result.is_ok() && tightest.remaining <= standing.remaining =>
+                    {
+                        self.rate(*tightest, name)
+                    }
+                    _ => self.rate(standing, &key.tier.name),
+                };
                 match held {
                     None => self.finish(Some(rate)),
                     Some(reservation) => self.hold(key, reservation, now, rate),
@@ -188,6 +263,9 @@ impl Draft {
     fn hold(self, key: &Key, reservation: Reservation, now: u64, rate: RateHeaders) -> Outcome {
         let dialect = self.dialect;
         let (is_head, grpc) = (self.is_head, self.grpc);
+        let mut rate = rate;
+        let late_rate = rate.clone();
+        rate.wait(reservation.until.saturating_sub(now));
         let mut outcome = self.finish(Some(rate));
         let particulars = Particulars {
             retry_after: Some(0),
@@ -196,6 +274,7 @@ impl Draft {
         let mut late = Record {
             reason: Reason::RateLimited,
             rule: Rc::clone(&key.tier.rule),
+            limit_status: Some(LimitStatus::Rejected),
             ..outcome.record.clone()
         };
         let refusal = Reply::refuse(
@@ -204,7 +283,7 @@ impl Draft {
             grpc,
             late.decision,
             late.trace(),
-            Some(&rate),
+            Some(&late_rate),
             particulars,
         );
         if late.explanation().is_some() {
@@ -218,8 +297,9 @@ impl Draft {
                 refusal
             }),
             record: late,
-            rate: Some(rate),
+            rate: Some(late_rate),
             hold: None,
+            leases: Leases::default(),
         };
         outcome.record.wait = Some(reservation.until.saturating_sub(now));
         outcome.hold = Some(Hold {
@@ -231,16 +311,6 @@ impl Draft {
             late: late.into(),
         });
         outcome
-    }
-
-    pub(super) fn store_error(mut self, error: StoreError) -> Outcome {
-        let reason = match error {
-            StoreError::Contended => Reason::StoreContended,
-            StoreError::Failed => Reason::StoreFailed,
-        };
-        let rule = Rc::clone(&self.policy.rules.store);
-        self.refuse(reason, &rule, 0);
-        self.finish(None)
     }
 
     /// Judges the body's target: answers, or says why the request goes on
@@ -290,7 +360,12 @@ impl Draft {
         self.found(Reason::Answered, Rc::clone(&verdict_rule.rule));
     }
 
-    pub(super) fn finish(self, rate: Option<RateHeaders>) -> Outcome {
+    pub(super) fn finish(mut self, rate: Option<RateHeaders>) -> Outcome {
+        if let (Some(edits), Some(extras)) = (&mut self.edits, &self.extras)
+            && !extras.over.is_empty()
+        {
+            edits.over = Some(extras.over.clone());
+        }
         let decision = self.decision.into();
         let mut record = Record {
             decision,
@@ -302,8 +377,9 @@ impl Draft {
             route: self.route,
             key: self.key,
             class: self.class,
-            remaining: rate.map(|rate| rate.remaining()),
+            remaining: rate.as_ref().map(RateHeaders::remaining),
             wait: None,
+            limit_status: self.limit_status,
             verdict: self.verdict,
             extras: self.extras,
         };
@@ -323,6 +399,7 @@ impl Draft {
                     record,
                     rate,
                     hold: None,
+                    leases: Leases::default(),
                 };
             }
             (reason, ..) => {
@@ -353,6 +430,7 @@ impl Draft {
             record,
             rate,
             hold: None,
+            leases: Leases::default(),
         }
     }
 }

@@ -94,6 +94,14 @@ pub(super) fn examine(
             return unkeyed(Reason::ClientDenied, &rules.clients, false);
         }
     }
+    if let Some(client) = draft.client
+        && policy
+            .exempt_clients
+            .iter()
+            .any(|network| network.contains(&client))
+    {
+        draft.exempt(&rules.exempt_clients);
+    }
     let Some(authority) = head.authority else {
         return unkeyed(Reason::RequestMalformed, &rules.guard, false);
     };

@@ -13,6 +13,7 @@ mod configuration;
 mod denial;
 mod gate;
 mod keys;
+mod limits;
 mod path;
 mod reply;
 mod router;

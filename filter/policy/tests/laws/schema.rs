@@ -87,9 +87,7 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
     let shop = "/apis/shop";
     for (place, field, value) in [
         ("", "exceptions", json!([])),
-        ("", "share", json!({ "replicas": 4 })),
         ("/record/sample", "observed", json!("100%")),
-        ("/clients", "exempt", json!(["10.0.0.0/8"])),
         (
             "/threat",
             "bundle",
@@ -146,10 +144,6 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
         (
             "/apis/shop/routes/analyze/fields/target/type",
             json!("number"),
-        ),
-        (
-            "/apis/shop/routes/items/limits",
-            json!(["tier", "checkout"]),
         ),
     ] {
         let mut document = everything();
@@ -424,5 +418,150 @@ fn no_field_and_no_word_is_a_boolean_of_yaml() {
         ];
         assert!(!booleans.contains(&lower.as_str()), "{word}");
         assert!(word.parse::<f64>().is_err(), "{word} is a number");
+    }
+}
+
+/// Limits and how they are told are refused where they can't be kept
+#[test]
+fn contradictions_of_limits_are_refused_with_their_path() {
+    let limits = "/apis/shop/limits";
+    for (place, value, error) in [
+        (
+            limits,
+            json!({ "a": {} }),
+            "apis.shop.limits.a: must say one of",
+        ),
+        (
+            limits,
+            json!({ "a": { "rate": "1/min", "window": "5 in 60s" } }),
+            "apis.shop.limits.a: must say one of",
+        ),
+        (
+            limits,
+            json!({ "a": { "window": "5 in 60s", "burst": 5 } }),
+            "apis.shop.limits.a.burst: belongs to a rate",
+        ),
+        (
+            limits,
+            json!({ "a": { "rate": "1/min", "expires": "60s" } }),
+            "apis.shop.limits.a.expires: belongs to concurrency",
+        ),
+        (
+            limits,
+            json!({ "a": { "concurrency": 5 } }),
+            "apis.shop.limits.a: needs expires",
+        ),
+        (
+            limits,
+            json!({ "a": { "concurrency": 5, "expires": "500ms" } }),
+            "apis.shop.limits.a.expires: `500ms` is not a time",
+        ),
+        (
+            limits,
+            json!({ "a": { "concurrency": 257, "expires": "60s" } }),
+            "apis.shop.limits.a.concurrency: must be a whole number from 1 to 256",
+        ),
+        (
+            limits,
+            json!({ "a": { "rate": "unlimited" } }),
+            "apis.shop.limits.a: limits nothing",
+        ),
+        (
+            limits,
+            json!({ "a": { "rate": "1/min", "per": "key" } }),
+            "apis.shop.limits.a.per: must be one of: api, client, principal",
+        ),
+        (
+            limits,
+            json!({ "a": { "rate": "1/min", "action": "drop" } }),
+            "apis.shop.limits.a.action: must be one of: refuse, tag",
+        ),
+        (
+            limits,
+            json!({ "tier": { "rate": "1/min" } }),
+            "apis.shop.limits.tier: is the name of another limit",
+        ),
+        (
+            "/apis/shop/routes/items/limits",
+            json!(["tier", "checkout"]),
+            "apis.shop.routes.items.limits[1]: must be one of",
+        ),
+        (
+            "/apis/shop/routes/items/limits",
+            json!(["tier", "tier"]),
+            "apis.shop.routes.items.limits[1]: is named before",
+        ),
+        (
+            "/apis/shop/rate_headers",
+            json!({ "upstream": "add" }),
+            "apis.shop.rate_headers.upstream: must be one of: merge, replace",
+        ),
+        (
+            "/apis/shop/rate_headers",
+            json!({ "add": ["x"] }),
+            "apis.shop.rate_headers.add[0]: must be one of: ratelimit, wait",
+        ),
+        ("/share", json!({}), "share.replicas: is required"),
+        (
+            "/share",
+            json!({ "replicas": 0 }),
+            "share.replicas: must be a whole number from 1",
+        ),
+        (
+            "/share",
+            json!({ "ledger": { "cluster": "c" } }),
+            "share.ledger: unknown field",
+        ),
+        (
+            "/share",
+            json!({ "replicas": 10_000 }),
+            "apis.shop.tiers.metered.rate: can't be divided among 10000 replicas",
+        ),
+        ("/clients", json!({}), "clients: says nothing"),
+        (
+            "/clients",
+            json!({ "exempt": ["10.0.0.1/8"] }),
+            "clients.exempt[0]: must be a network",
+        ),
+    ] {
+        let mut document = everything();
+        let (parent, field) = place.rsplit_once('/').unwrap();
+        document.pointer_mut(parent).unwrap()[field] = value;
+        let text = serde_json::to_vec(&document).unwrap();
+        let errors = Policy::parse(&text, "main").unwrap_err();
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(
+            errors.iter().any(|found| found.starts_with(error)),
+            "{error}: {errors:?}"
+        );
+    }
+    for (route, error) in [
+        (
+            json!({ "match": "GET /p", "auth": "none", "limits": ["mine"] }),
+            "apis.shop.routes.r.limits: a public route has no principal",
+        ),
+        (
+            json!({ "match": "GET /p", "limits": ["mine"], "class": { "from": "body.m", "absent": "a", "costs": { "a": 9 } } }),
+            "apis.shop.routes.r.class.costs.a: `a` costs more than the burst of the limit `mine`",
+        ),
+        (
+            json!({ "match": "GET /p", "limits": ["hint"], "fields": { "a": { "type": "string" } } }),
+            "apis.shop.routes.r: with `pause: body` the headers are gone before a limit can tag them",
+        ),
+    ] {
+        let mut document = everything();
+        document["pause"] = json!("body");
+        document["apis"]["shop"]["limits"] = json!({
+            "mine": { "rate": "5/min" },
+            "hint": { "rate": "5/min", "action": "tag" },
+        });
+        document["apis"]["shop"]["routes"]["r"] = route;
+        let text = serde_json::to_vec(&document).unwrap();
+        let errors = Policy::parse(&text, "main").unwrap_err();
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(
+            errors.iter().any(|found| found.starts_with(error)),
+            "{error}: {errors:?}"
+        );
     }
 }

@@ -353,8 +353,10 @@ fn policy(denied: &[&str]) -> Value {
             "hosts": ["*"],
             "tiers": { "wide": { "rate": "144/d", "burst": 400 } },
             "keys": [{ "id": "k1", "sha256": digest, "principal": "acme", "tier": "wide" }],
+            "limits": { "two": { "concurrency": 2, "expires": "1h" } },
             "routes": {
                 "read": { "match": "GET /v1/**" },
+                "two": { "match": "GET /v1/two/{name}", "limits": ["two"] },
                 "upload": { "match": "PUT /v1/files/{name}" },
                 "socket": { "match": "GET /v1/stream/socket", "upgrade": ["websocket"] },
                 "echo": { "match": "POST /svc.v1.Echo/**" },

@@ -15,6 +15,10 @@ pub(crate) const TESTS: &[Test] = &[
         "a-client-that-leaves-ends-its-stream",
         a_client_that_leaves_ends_its_stream,
     ),
+    (
+        "a-slot-is-kept-while-the-response-lasts",
+        a_slot_is_kept_while_the_response_lasts,
+    ),
     ("a-long-download-goes-on", a_long_download_goes_on),
     ("a-large-upload-is-streamed", a_large_upload_is_streamed),
     (
@@ -94,6 +98,40 @@ fn a_client_that_leaves_ends_its_stream(stage: &Stage) {
     assert_eq!(client.take_chunks(5), b"begun");
     drop(client);
     assert_eq!(upstream.until_closed(), b"");
+}
+
+/// Two responses are under way, a third is refused; when one ends, or its client leaves, there is room.
+fn a_slot_is_kept_while_the_response_lasts(stage: &Stage) {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let begin = || {
+        let mut client = stage.client("edge");
+        client.write(format!("GET /v1/two/report HTTP/1.1\r\n{WITH_KEY}\r\n"));
+        let (_, mut upstream) = stage.upstream();
+        upstream.write(HEAD);
+        upstream.write_chunk("begun");
+        assert_eq!(client.head().status(), 200);
+        assert_eq!(client.take_chunks(5), b"begun");
+        (client, upstream)
+    };
+    let refused = || {
+        let request = format!("GET /v1/two/report HTTP/1.1\r\n{WITH_KEY}");
+        stage.ask("edge", &request).0
+    };
+    let (mut first, mut first_upstream) = begin();
+    let (second, mut second_upstream) = begin();
+    let head = refused();
+    assert_eq!((head.status(), head.get("x-ratelimit-limit")), (429, "2"));
+    first_upstream.write_chunk("");
+    first.end_chunks();
+    let (third, mut third_upstream) = begin();
+    assert_eq!(refused().status(), 429);
+    for (client, upstream) in [(second, &mut second_upstream), (third, &mut third_upstream)] {
+        drop(client);
+        // Envoy has ended the stream before it lets go of the connection.
+        assert_eq!(upstream.until_closed(), b"");
+    }
+    begin();
+    begin();
 }
 
 /// A download of known length that trickles.

@@ -72,6 +72,7 @@ fn check_claims(headers: &Headers) {
         b"x-portcullis-class",
         b"x-portcullis-decision",
         b"x-portcullis-key",
+        b"x-portcullis-over-limit",
         b"x-portcullis-principal",
         b"x-portcullis-tier",
         b"x-portcullis-verdict",

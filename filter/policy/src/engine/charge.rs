@@ -1,0 +1,295 @@
+//! What a request spends: all of it or nothing.
+
+use alloc::rc::Rc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use super::draft::Draft;
+use super::{Engine, Outcome};
+use crate::account::{AccountKey, AccountStore, StoreError};
+use crate::client::ClientCharge;
+use crate::key::Key;
+use crate::limit::{Kind, Leases, Limit, Spent, Subject};
+use crate::limiter::Charged;
+use crate::reason::Reason;
+use crate::request::Moment;
+use crate::route::Route;
+
+/// What a request costs
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost {
+    /// Cells of each rate that it spends
+    pub(super) cells: u64,
+    /// Whether its principal's tier is one of them
+    pub(super) spends_tier: bool,
+}
+
+/// Who pays
+#[derive(Clone, Copy, Debug)]
+struct Payer {
+    account: Option<AccountKey>,
+    client: Option<IpAddr>,
+    cells: u64,
+}
+
+/// What a request has spent of its route's limits
+///
+/// INVARIANT: it is given back by [`Engine::give_back`], or its slots become the outcome's leases.
+#[derive(Default)]
+struct Spending(Vec<(Rc<Limit>, Spent)>);
+
+impl Cost {
+    pub(super) fn of(route: &Route, cells: u64) -> Self {
+        Self {
+            cells,
+            spends_tier: route.spends_tier,
+        }
+    }
+}
+
+impl Engine {
+    /// Charges the principal, whatever was found: abuse is not free
+    pub(super) fn settle_principal(
+        &mut self,
+        mut draft: Draft,
+        key: &Rc<Key>,
+        cost: Cost,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Outcome {
+        let cells = if cost.spends_tier && !draft.is_exempt {
+            cost.cells
+        } else {
+            0
+        };
+        let Some(route) = limited(&draft) else {
+            return self.settle_tier(draft, key, cells, moment, store);
+        };
+        let payer = Payer {
+            account: Some(key.account),
+            client: draft.client,
+            cells: cost.cells,
+        };
+        let spending = self.spend(&mut draft, &route, payer, moment, store);
+        let outcome = match spending {
+            Ok(_) => self.settle_tier(draft, key, cells, moment, store),
+            Err(_) => draft.finish_limited(),
+        };
+        settled(outcome, spending, moment, store)
+    }
+
+    /// Charges the tier's bucket
+    fn settle_tier(
+        &mut self,
+        draft: Draft,
+        key: &Rc<Key>,
+        cells: u64,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Outcome {
+        let Some(bucket) = &key.tier.bucket else {
+            return draft.finish_limited();
+        };
+        // A burst may wait; what is refused anyway does not, nor what another rate has let pass now.
+        let waits = !draft.is_refusal() && draft.tightest.is_none() && !self.queue.is_full();
+        let bucket = if waits {
+            *bucket
+        } else {
+            bucket.without_queue()
+        };
+        let charge = draft.charge(key, &bucket, cells);
+        let now = moment.monotonic;
+        let charged = if cells == 0 {
+            self.limiter
+                .peek(&charge, now, store)
+                .map(|peeked| Charged {
+                    result: Ok(()),
+                    ..peeked
+                })
+        } else {
+            self.limiter.charge(&charge, now, store)
+        };
+        draft.charged(key, now, charged)
+    }
+
+    /// Charges the client's address, or only shows how it stands
+    pub(super) fn settle_client(
+        &mut self,
+        mut draft: Draft,
+        charged: bool,
+        client: Option<IpAddr>,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Outcome {
+        let Some(route) = limited(&draft) else {
+            return self.settle_unkeyed(draft, charged, client, moment, store);
+        };
+        let payer = Payer {
+            account: None,
+            client,
+            cells: 1,
+        };
+        let spending = self.spend(&mut draft, &route, payer, moment, store);
+        let outcome = match spending {
+            Ok(_) => self.settle_unkeyed(draft, charged, client, moment, store),
+            Err(_) => draft.finish_limited(),
+        };
+        settled(outcome, spending, moment, store)
+    }
+
+    fn settle_unkeyed(
+        &mut self,
+        mut draft: Draft,
+        charged: bool,
+        client: Option<IpAddr>,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Outcome {
+        let charged = charged && !draft.is_exempt;
+        let policy = Rc::clone(&draft.policy);
+        let charge = ClientCharge {
+            table: policy.clients,
+            client,
+            bucket: &policy.unauthenticated,
+            cells: u64::from(charged),
+        };
+        match self.clients.charge(charge, moment.monotonic, store) {
+            Ok(Charged {
+                standing, result, ..
+            }) => {
+                if let Err(refused) = result {
+                    draft.refuse(
+                        Reason::UnauthenticatedLimited,
+                        &policy.rules.unauthenticated,
+                        refused.retry_after,
+                    );
+                }
+                let rate = match &draft.tightest {
+                    Some((tightest, name))
+                        if result.is_ok() && tightest.remaining <= standing.remaining =>
+                    {
+                        draft.rate(*tightest, name)
+                    }
+                    _ => draft.rate(standing, &policy.unauthenticated_name),
+                };
+                draft.finish(Some(rate))
+            }
+            // What is only shown is not worth a refusal.
+            Err(_) if !charged => draft.finish(None),
+            Err(error) => draft.store_error(error),
+        }
+    }
+
+    /// Spends the limits that a route names, until one refuses
+    ///
+    /// What was spent is `Err` when one did: the draft says which and why.
+    fn spend(
+        &mut self,
+        draft: &mut Draft,
+        route: &Route,
+        payer: Payer,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Result<Spending, Spending> {
+        let seed = self.clients.seed();
+        let subject = Subject {
+            account: payer.account,
+            client: payer.client,
+            seed: &seed,
+            max_accounts: draft.policy.max_accounts,
+            id: slot_id(moment.decision),
+            cells: payer.cells,
+        };
+        let mut spending = Spending::default();
+        for limit in &route.limits {
+            let met = match limit.charge(&subject, self.limiter.born(), moment.monotonic, store) {
+                Ok(met) => met,
+                Err(error) => {
+                    draft.store_failed(error);
+                    return Err(spending);
+                }
+            };
+            draft.expired(met.expired);
+            if limit.is_told() || (met.result.is_err() && !limit.tags) {
+                draft.tighten(met.standing, &limit.name);
+            }
+            match met.result {
+                Ok(spent) => spending.0.push((Rc::clone(limit), spent)),
+                Err(_) if limit.tags => draft.over(limit),
+                Err(refused) => {
+                    let reason = match limit.kind {
+                        Kind::Slots(_) => Reason::ConcurrencyLimited,
+                        Kind::Rate(_) | Kind::Window(_) => Reason::RateLimited,
+                    };
+                    draft.refuse(reason, &limit.rule, refused.retry_after);
+                    draft.tightest = Some((met.standing, limit.name.clone()));
+                    return Err(spending);
+                }
+            }
+        }
+        Ok(spending)
+    }
+}
+
+/// The route whose limits a request spends: what is refused spends none
+fn limited(draft: &Draft) -> Option<Rc<Route>> {
+    let route = draft.route.as_ref()?;
+    let spends = !route.limits.is_empty() && !draft.is_exempt && !draft.is_refusal();
+    spends.then(|| Rc::clone(route))
+}
+
+/// The outcome with the slots that its request holds, or after everything was taken back
+fn settled(
+    mut outcome: Outcome,
+    spending: Result<Spending, Spending>,
+    moment: Moment,
+    store: &mut dyn AccountStore,
+) -> Outcome {
+    let (Ok(Spending(spent)) | Err(Spending(spent))) = spending;
+    if outcome.record.reason.is_refusal() {
+        for (limit, spent) in &spent {
+            limit.take_back(spent, moment.monotonic, store);
+        }
+        return outcome;
+    }
+    let mut leases = Leases::default();
+    for (_, spent) in spent {
+        if let Spent::Slot(slot) = spent {
+            leases.push(slot);
+        }
+    }
+    outcome.leases = leases;
+    outcome
+}
+
+/// A number for a request's slots: the random half of its decision's id
+fn slot_id(decision: u128) -> u64 {
+    u64::try_from(decision & u128::from(u64::MAX)).unwrap_or_default()
+}
+
+impl Draft {
+    fn store_failed(&mut self, error: StoreError) {
+        let reason = match error {
+            StoreError::Contended => Reason::StoreContended,
+            StoreError::Failed => Reason::StoreFailed,
+        };
+        let rule = Rc::clone(&self.policy.rules.store);
+        self.refuse(reason, &rule, 0);
+        self.tightest = None;
+    }
+
+    /// The outcome of a request whose tightest limit is one of the named
+    fn finish_limited(self) -> Outcome {
+        let rate = self
+            .tightest
+            .as_ref()
+            .map(|(standing, name)| self.rate(*standing, name));
+        self.finish(rate)
+    }
+
+    /// The outcome of a request that the store could not charge
+    pub(super) fn store_error(mut self, error: StoreError) -> Outcome {
+        self.store_failed(error);
+        self.finish(None)
+    }
+}
