@@ -23,6 +23,36 @@ pub enum Code {
     ParserDifferential,
     /// Escapes of escapes, more than two deep
     ExcessiveEncoding,
+    /// Runs of characters in the host that the model knows from threats
+    HostPattern,
+    /// Runs of characters in path or query that the model knows from threats
+    PathPattern,
+    /// Lengths, digits, hyphens and labels of the host
+    HostShape,
+    /// Lengths, depth, kind of file of path and query
+    PathShape,
+    /// A name that a generator made, by the letters that follow each other
+    NameGenerated,
+    /// A suffix under which threats are common
+    SuffixAbused,
+    /// A shared host, under which everybody gets a name
+    SharedHosting,
+    /// A brand's name in a host that isn't its owner's
+    BrandInHost,
+    /// A brand's name in the path of such a host
+    BrandInPath,
+    /// A name that is nearly a brand's
+    BrandLookAlike,
+    /// A name that looks like a brand's in letters of another script
+    BrandHomograph,
+    /// A label in other letters than ASCII's, or in scripts that don't go together
+    ScriptUnusual,
+    /// A port that the scheme doesn't imply
+    PortUnusual,
+    /// A user's name or a password before the host
+    UserinfoPresent,
+    /// An address in place of a name
+    AddressHost,
 }
 
 impl Code {
@@ -38,7 +68,45 @@ impl Code {
             Self::UrlInvalid => "URL_INVALID",
             Self::ParserDifferential => "PARSER_DIFFERENTIAL",
             Self::ExcessiveEncoding => "EXCESSIVE_ENCODING",
+            Self::HostPattern => "HOST_PATTERN",
+            Self::PathPattern => "PATH_PATTERN",
+            Self::HostShape => "HOST_SHAPE",
+            Self::PathShape => "PATH_SHAPE",
+            Self::NameGenerated => "NAME_GENERATED",
+            Self::SuffixAbused => "SUFFIX_ABUSED",
+            Self::SharedHosting => "SHARED_HOSTING",
+            Self::BrandInHost => "BRAND_IN_HOST",
+            Self::BrandInPath => "BRAND_IN_PATH",
+            Self::BrandLookAlike => "BRAND_LOOK_ALIKE",
+            Self::BrandHomograph => "BRAND_HOMOGRAPH",
+            Self::ScriptUnusual => "SCRIPT_UNUSUAL",
+            Self::PortUnusual => "PORT_UNUSUAL",
+            Self::UserinfoPresent => "USERINFO_PRESENT",
+            Self::AddressHost => "ADDRESS_HOST",
         }
+    }
+
+    /// Whether its points are a share of what [`crate::structure::examine`] found in all
+    #[must_use]
+    pub fn is_structural(self) -> bool {
+        matches!(
+            self,
+            Self::HostPattern
+                | Self::PathPattern
+                | Self::HostShape
+                | Self::PathShape
+                | Self::NameGenerated
+                | Self::SuffixAbused
+                | Self::SharedHosting
+                | Self::BrandInHost
+                | Self::BrandInPath
+                | Self::BrandLookAlike
+                | Self::BrandHomograph
+                | Self::ScriptUnusual
+                | Self::PortUnusual
+                | Self::UserinfoPresent
+                | Self::AddressHost
+        )
     }
 }
 

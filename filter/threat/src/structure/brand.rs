@@ -1,0 +1,365 @@
+//! Brands that impostors imitate, and the domains that their owners really have.
+
+#[cfg(feature = "write")]
+use alloc::{collections::BTreeSet, string::String, vec, vec::Vec};
+
+use super::bytes::{Fnv, name, partition, take, u16_at, u32_at};
+use super::confusable::Skeleton;
+
+/// The longest name that the table holds
+pub const LONGEST: usize = 24;
+
+const MAGIC: &[u8; 4] = b"BRD1";
+const NAME: usize = 8;
+const KEYED: usize = 6;
+const BITMAP: usize = 512;
+#[cfg(feature = "write")]
+const FRAGMENT: usize = 5;
+const STRONG: u8 = 1;
+
+/// The table, borrowed
+#[derive(Clone, Copy, Debug)]
+pub struct Brands<'a> {
+    /// By length: the first name that is that long
+    lengths: &'a [u8],
+    /// Records of a letter mask (32 bits), an offset into `text`, a length, flags; by length, then by text
+    names: &'a [u8],
+    /// Hash of a skeleton and the name, by hash
+    skeletons: &'a [u8],
+    /// Which beginnings of strong names exist
+    bitmap: &'a [u8],
+    /// First four bytes of a strong name and the name, by these bytes
+    fragments: &'a [u8],
+    /// Hashes of domains that a brand owns
+    owners: &'a [u8],
+    /// Hashes of labels that a brand owns under every registry of a country, and under com, net and org
+    labels: &'a [u8],
+    text: &'a [u8],
+}
+
+/// A name in the table
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Name<'a> {
+    /// How it is written, in lower case
+    pub text: &'a str,
+    /// Whether it is no word of a language and no part of other words, so that a near miss means it too
+    pub strong: bool,
+}
+
+impl<'a> Brands<'a> {
+    /// Adopts the section; `None` if it isn't one
+    #[must_use]
+    pub fn new(mut section: &'a [u8]) -> Option<Self> {
+        let rest = &mut section;
+        if take(rest, MAGIC.len())? != MAGIC {
+            return None;
+        }
+        let counts = take(rest, 10)?;
+        let count = |i: usize| u16_at(counts, i).map(usize::from);
+        let brands = Self {
+            lengths: take(rest, LONGEST.saturating_add(2).saturating_mul(2))?,
+            names: take(rest, count(0)?.saturating_mul(NAME))?,
+            skeletons: take(rest, count(2)?.saturating_mul(KEYED))?,
+            bitmap: take(rest, BITMAP)?,
+            fragments: take(rest, count(4)?.saturating_mul(KEYED))?,
+            owners: take(rest, count(6)?.saturating_mul(KEYED))?,
+            labels: take(rest, count(8)?.saturating_mul(4))?,
+            text: rest,
+        };
+        Some(brands)
+    }
+
+    /// The name that a text is
+    #[must_use]
+    pub fn exact(&self, text: &[u8]) -> Option<Name<'a>> {
+        let mask = mask(text);
+        self.range(text.len(), text.len())?
+            .filter(|i| self.mask(*i) == Some(mask))
+            .filter_map(|i| self.name(i))
+            .find(|found| found.text.as_bytes() == text)
+    }
+
+    /// The strong name that a text misses by one edit (two, if it has nine letters or more), and the distance.
+    /// A text that is a name itself resembles none.
+    #[must_use]
+    pub fn alike(&self, text: &[u8]) -> Option<(Name<'a>, u8)> {
+        let length = text.len();
+        if !(4..=LONGEST).contains(&length) {
+            return None;
+        }
+        let wanted = mask(text);
+        let mut best = None;
+        for i in self.range(length.saturating_sub(2), length.saturating_add(2))? {
+            let Some(own) = self.mask(i) else { break };
+            // An edit changes at most one letter for another: two bits.
+            if (own ^ wanted).count_ones() > 4 {
+                continue;
+            }
+            let Some(found) = self.name(i).filter(|found| found.strong) else {
+                continue;
+            };
+            let most = match found.text.len() {
+                0..5 => continue,
+                5..9 => 1,
+                _ => 2,
+            };
+            let distance = distance(text, found.text.as_bytes(), most);
+            if distance == 0 {
+                return None;
+            }
+            if distance <= most && best.is_none_or(|(_, least)| distance < least) {
+                best = Some((found, distance));
+            }
+        }
+        best
+    }
+
+    /// The first strong name of five letters or more within a text, and where it starts
+    #[must_use]
+    pub fn within(&self, text: &[u8]) -> Option<(Name<'a>, usize)> {
+        text.windows(4).enumerate().find_map(|(at, window)| {
+            let key = u32::from_be_bytes(*window.first_chunk()?);
+            let (byte, bit) = bitmap_place(key);
+            if self.bitmap.get(byte)? & bit == 0 {
+                return None;
+            }
+            let tail = text.get(at..)?;
+            self.keyed(self.fragments, key)
+                .filter(|found| tail.starts_with(found.text.as_bytes()))
+                .max_by_key(|found| found.text.len())
+                .map(|found| (found, at))
+        })
+    }
+
+    /// The strong name that a skeleton is the skeleton of
+    pub(super) fn seen_as(&self, skeleton: &Skeleton) -> Option<Name<'a>> {
+        self.keyed(self.skeletons, name(skeleton.as_bytes())).next()
+    }
+
+    /// Whether a brand owns a registrable domain, of which `label` is the first label
+    #[must_use]
+    pub fn owned(&self, domain: &[u8], label: &[u8], everywhere: bool) -> bool {
+        let (owners, _) = self.owners.as_chunks::<KEYED>();
+        let key = domain_key(domain);
+        let found = partition(owners.len(), |i| {
+            owners.get(i).is_some_and(|owner| *owner < key)
+        });
+        if owners.get(found) == Some(&key) {
+            return true;
+        }
+        let (labels, _) = self.labels.as_chunks::<4>();
+        let key = name(label).to_be_bytes();
+        let found = partition(labels.len(), |i| {
+            labels.get(i).is_some_and(|own| *own < key)
+        });
+        everywhere && labels.get(found) == Some(&key)
+    }
+
+    /// The names of a range of lengths
+    fn range(&self, from: usize, to: usize) -> Option<core::ops::Range<usize>> {
+        let at = |length: usize| {
+            let at = length.min(LONGEST.saturating_add(1)).saturating_mul(2);
+            u16_at(self.lengths, at).map(usize::from)
+        };
+        Some(at(from)?..at(to.saturating_add(1))?)
+    }
+
+    fn mask(&self, i: usize) -> Option<u32> {
+        u32_at(self.names, i.saturating_mul(NAME))
+    }
+
+    fn name(&self, i: usize) -> Option<Name<'a>> {
+        let at = i.saturating_mul(NAME);
+        let [_, _, _, _, low, high, length, flags] = self.names.get(at..)?.first_chunk::<NAME>()?;
+        let from = usize::from(u16::from_le_bytes([*low, *high]));
+        let text = self.text.get(from..)?.get(..usize::from(*length))?;
+        let text = core::str::from_utf8(text).ok()?;
+        Some(Name {
+            text,
+            strong: flags & STRONG != 0,
+        })
+    }
+
+    fn keyed(&self, table: &'a [u8], key: u32) -> impl Iterator<Item = Name<'a>> {
+        let (records, _) = table.as_chunks::<KEYED>();
+        let key = key.to_be_bytes();
+        let first = partition(records.len(), |i| {
+            records
+                .get(i)
+                .is_some_and(|record| record.first_chunk() < Some(&key))
+        });
+        records
+            .get(first..)
+            .unwrap_or_default()
+            .iter()
+            .take_while(move |record| record.first_chunk() == Some(&key))
+            .filter_map(|[.., low, high]| self.name(usize::from(u16::from_le_bytes([*low, *high]))))
+    }
+}
+
+/// Which letters a text has: 26 letters, digits, everything else
+fn mask(text: &[u8]) -> u32 {
+    text.iter().fold(0, |mask, byte| {
+        let bit = match byte {
+            b'a'..=b'z' => byte.wrapping_sub(b'a'),
+            b'0'..=b'9' => 26,
+            _ => 27,
+        };
+        mask | 1 << bit
+    })
+}
+
+fn bitmap_place(key: u32) -> (usize, u8) {
+    let spread = key.wrapping_mul(0x9e37_79b1) >> 20;
+    ((spread >> 3) as usize, 1 << (spread & 7))
+}
+
+fn domain_key(domain: &[u8]) -> [u8; KEYED] {
+    let [key @ .., _, _] = Fnv::new().bytes(domain).finish().to_be_bytes();
+    key
+}
+
+/// Edits that make one text of the other: insert, delete, replace, swap neighbours (Damerau and Levenshtein,
+/// optimal string alignment); what exceeds `most` is some number above it
+fn distance(mut a: &[u8], mut b: &[u8], most: u8) -> u8 {
+    while let ([x, a_rest @ ..], [y, b_rest @ ..]) = (a, b)
+        && x == y
+    {
+        (a, b) = (a_rest, b_rest);
+    }
+    while let ([a_rest @ .., x], [b_rest @ .., y]) = (a, b)
+        && x == y
+    {
+        (a, b) = (a_rest, b_rest);
+    }
+    if a.len().abs_diff(b.len()) > usize::from(most) || b.len() > LONGEST {
+        return u8::MAX;
+    }
+    let mut before = [0u8; LONGEST + 1];
+    let mut last = [0u8; LONGEST + 1];
+    for (cell, value) in last.iter_mut().zip(0u8..) {
+        *cell = value;
+    }
+    let mut left_of_a = None;
+    for x in a {
+        let mut row = [0u8; LONGEST + 1];
+        let mut left = last.first().map_or(0, |first| first.saturating_add(1));
+        let mut least = left;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        let mut left_of_b = None;
+        for (j, y) in b.iter().enumerate() {
+            let cell = |row: &[u8; LONGEST + 1], j: usize| row.get(j).copied().unwrap_or(u8::MAX);
+            let next = j.saturating_add(1);
+            let replaced = cell(&last, j).saturating_add(u8::from(x != y));
+            let mut best = replaced
+                .min(cell(&last, next).saturating_add(1))
+                .min(left.saturating_add(1));
+            if left_of_a == Some(y) && left_of_b == Some(x) {
+                best = best.min(cell(&before, j.saturating_sub(1)).saturating_add(1));
+            }
+            if let Some(cell) = row.get_mut(next) {
+                *cell = best;
+            }
+            least = least.min(best);
+            left = best;
+            left_of_b = Some(y);
+        }
+        if least > most {
+            return u8::MAX;
+        }
+        before = last;
+        last = row;
+        left_of_a = Some(x);
+    }
+    last.get(b.len()).copied().unwrap_or(u8::MAX)
+}
+
+/// What goes into the table
+#[cfg(feature = "write")]
+#[derive(Clone, Debug, Default)]
+pub struct BrandTable {
+    /// Names in lower case (ASCII letters, digits, hyphens), and whether they are strong
+    pub names: Vec<(String, bool)>,
+    /// Registrable domains of owners
+    pub owners: Vec<String>,
+    /// Labels that belong to owners under every country's registry, and under com, net and org
+    pub labels: Vec<String>,
+}
+
+#[cfg(feature = "write")]
+impl BrandTable {
+    /// The section; `None` if a name is longer than [`LONGEST`] or there are more than a section holds
+    #[must_use]
+    pub fn write(&self) -> Option<Vec<u8>> {
+        let mut names = self.names.clone();
+        names.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
+        names.dedup_by(|(a, _), (b, _)| a == b);
+        let mut lengths = Vec::new();
+        for length in 0..=LONGEST.saturating_add(1) {
+            let first = names.partition_point(|(text, _)| text.len() < length);
+            lengths.extend(u16::try_from(first).ok()?.to_le_bytes());
+        }
+        let (mut records, mut text) = (Vec::new(), Vec::new());
+        let (mut skeletons, mut fragments) = (BTreeSet::new(), BTreeSet::new());
+        let mut bitmap = vec![0u8; BITMAP];
+        for (i, (word, strong)) in names.iter().enumerate() {
+            if word.is_empty() || word.len() > LONGEST {
+                return None;
+            }
+            records.extend(mask(word.as_bytes()).to_le_bytes());
+            records.extend(u16::try_from(text.len()).ok()?.to_le_bytes());
+            records.extend([
+                u8::try_from(word.len()).ok()?,
+                if *strong { STRONG } else { 0 },
+            ]);
+            text.extend(word.bytes());
+            let id = u16::try_from(i).ok()?.to_le_bytes();
+            if !strong || word.len() < FRAGMENT {
+                continue;
+            }
+            let skeleton = Skeleton::ascii(word.as_bytes())?;
+            skeletons.insert((name(skeleton.as_bytes()).to_be_bytes(), id));
+            let key = u32::from_be_bytes(*word.as_bytes().first_chunk()?);
+            fragments.insert((key.to_be_bytes(), id));
+            let (byte, bit) = bitmap_place(key);
+            *bitmap.get_mut(byte)? |= bit;
+        }
+        let owners: BTreeSet<_> = self
+            .owners
+            .iter()
+            .map(|d| domain_key(d.as_bytes()))
+            .collect();
+        let labels: BTreeSet<_> = self
+            .labels
+            .iter()
+            .map(|l| name(l.as_bytes()).to_be_bytes())
+            .collect();
+        let mut section = MAGIC.to_vec();
+        for count in [
+            names.len(),
+            skeletons.len(),
+            fragments.len(),
+            owners.len(),
+            labels.len(),
+        ] {
+            section.extend(u16::try_from(count).ok()?.to_le_bytes());
+        }
+        let keyed = |table: &BTreeSet<([u8; 4], [u8; 2])>| -> Vec<u8> {
+            table
+                .iter()
+                .flat_map(|(key, id)| key.iter().chain(id).copied())
+                .collect()
+        };
+        section.extend(lengths);
+        section.extend(records);
+        section.extend(keyed(&skeletons));
+        section.extend(bitmap);
+        section.extend(keyed(&fragments));
+        section.extend(owners.iter().flatten());
+        section.extend(labels.iter().flatten());
+        section.extend(text);
+        Some(section)
+    }
+}

@@ -1,0 +1,540 @@
+//! The features of a URL. What is no feature, on purpose: the scheme, `www.`, that there is a path, a date.
+
+use super::brand::Name;
+use super::bytes::{Fnv, mix};
+use super::confusable::Skeleton;
+use super::model::{CLASSES, Model};
+use super::view::{Parts, Site, View};
+use super::{Tables, text};
+
+/// One feature of a URL: it is there or it isn't
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Feature {
+    /// A dimension has a value (15 stands for everything above)
+    Dim(Dim, usize),
+    /// The host ends in a suffix
+    Suffix(u32),
+    /// The host contains a run of characters
+    HostGram(u64),
+    /// Path or query contain a run of characters
+    PathGram(u64),
+}
+
+/// Groups of features: what evidence names
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Group {
+    /// Runs of characters in the host
+    HostPattern,
+    /// Runs of characters in path and query
+    PathPattern,
+    /// Lengths, digits, hyphens, labels of the host
+    HostShape,
+    /// Lengths, depths, kinds of the path and the query
+    PathShape,
+    /// A name that nobody made up by hand
+    Generated,
+    /// The suffix of a registry
+    Suffix,
+    /// A suffix under which everybody gets a name
+    Hosting,
+    /// A brand's name in somebody else's host
+    BrandHost,
+    /// A brand's name in a path elsewhere
+    BrandPath,
+    /// A name that is nearly a brand's
+    LookAlike,
+    /// A name that looks like a brand's in other letters
+    Homograph,
+    /// Scripts mixed in one label
+    MixedScript,
+    /// An unusual port
+    Port,
+    /// A user's name before the host
+    Userinfo,
+    /// An address instead of a name
+    Address,
+}
+
+impl Group {
+    pub(super) const COUNT: usize = 15;
+    pub(super) const ALL: [Self; Self::COUNT] = [
+        Self::HostPattern,
+        Self::PathPattern,
+        Self::HostShape,
+        Self::PathShape,
+        Self::Generated,
+        Self::Suffix,
+        Self::Hosting,
+        Self::BrandHost,
+        Self::BrandPath,
+        Self::LookAlike,
+        Self::Homograph,
+        Self::MixedScript,
+        Self::Port,
+        Self::Userinfo,
+        Self::Address,
+    ];
+}
+
+macro_rules! dims {
+    ($($dim:ident => $group:ident,)*) => {
+        /// What is measured
+        #[derive(Clone, Copy, Debug)]
+        pub(super) enum Dim { $($dim),* }
+        pub(super) const DIMS: usize = [$(Dim::$dim),*].len();
+        impl Dim {
+            fn group(self) -> Group {
+                match self { $(Self::$dim => Group::$group),* }
+            }
+            #[cfg(feature = "write")]
+            const ALL: [Self; DIMS] = [$(Self::$dim),*];
+        }
+    };
+}
+
+dims! {
+    CoreLength => HostShape,
+    CoreDigits => HostShape,
+    CoreHyphens => HostShape,
+    CoreTurns => Generated,
+    CoreNumber => HostShape,
+    CoreConsonants => Generated,
+    CoreBigrams => Generated,
+    CoreVowels => Generated,
+    SubLabels => HostShape,
+    SubLength => HostShape,
+    SubDigits => HostShape,
+    SubHyphens => HostShape,
+    SubBigrams => Generated,
+    SubLongest => HostShape,
+    SubConsonants => Generated,
+    HostLength => HostShape,
+    HexLabel => Generated,
+    TldKind => Suffix,
+    Hosted => Hosting,
+    BrandCore => BrandHost,
+    BrandSub => BrandHost,
+    BrandHosted => BrandHost,
+    BrandInPath => BrandPath,
+    Alike => LookAlike,
+    SameSkeleton => Homograph,
+    Script => MixedScript,
+    OddPort => Port,
+    User => Userinfo,
+    Literal => Address,
+    HostWords => HostShape,
+    PathDepth => PathShape,
+    PathLength => PathShape,
+    PathExtension => PathShape,
+    PathDigits => PathShape,
+    PathUpper => PathShape,
+    PathLongest => PathShape,
+    PathBigrams => Generated,
+    PathMarks => PathShape,
+    PathEscapes => PathShape,
+    QueryLength => PathShape,
+    QueryFields => PathShape,
+    QueryMarks => PathShape,
+}
+
+/// A URL cut up, with the tables at hand
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Input<'a, 't> {
+    view: View<'a>,
+    tables: Tables<'t>,
+    parts: Option<Parts<'a>>,
+    /// Whether a brand owns the host
+    owned: bool,
+}
+
+impl<'a, 't> Input<'a, 't> {
+    pub(super) fn of(view: &View<'a>, tables: &Tables<'t>) -> Self {
+        let parts = match view.host {
+            Site::Name(name) => Some(Parts::of(name, &tables.suffixes)),
+            Site::Address(_) => None,
+        };
+        let owned = parts.is_some_and(|parts| {
+            let everywhere = parts.platform.is_empty()
+                && (parts.tld.len() == 2 || matches!(parts.tld, b"com" | b"net" | b"org"));
+            tables
+                .brands
+                .owned(parts.registrable, parts.core, everywhere)
+        });
+        Self {
+            view: *view,
+            tables: *tables,
+            parts,
+            owned,
+        }
+    }
+
+    /// The brand that the host imitates or names, if it isn't the brand's own
+    pub(super) fn brand(&self) -> Option<Name<'t>> {
+        let parts = self.parts.filter(|_| !self.owned)?;
+        let brands = &self.tables.brands;
+        let mut found = homograph(parts.core, &self.tables).map(|(name, _)| name);
+        for label in [parts.core, parts.sub] {
+            found = found
+                .or_else(|| text::tokens(label).find_map(|token| brands.exact(token)))
+                .or_else(|| Some(brands.within(label)?.0))
+                .or_else(|| {
+                    text::tokens(label).find_map(|token| Some(alike(token, &self.tables)?.0))
+                });
+        }
+        found
+    }
+}
+
+type Visit<'v> = &'v mut dyn FnMut(Group, Feature);
+
+/// Calls `visit` with each feature
+pub(super) fn each(input: &Input<'_, '_>, visit: Visit<'_>) {
+    let mut dim = |dim: Dim, value: usize| visit(dim.group(), Feature::Dim(dim, value));
+    match input.view.port {
+        None => {}
+        Some(80 | 443 | 8080 | 8443) => dim(Dim::OddPort, 1),
+        Some(_) => dim(Dim::OddPort, 2),
+    }
+    if input.view.userinfo {
+        dim(Dim::User, 1);
+    }
+    match (input.view.host, &input.parts) {
+        // A brand's own name: nothing in it speaks against it.
+        (Site::Name(_), Some(_)) if input.owned => {}
+        (Site::Name(_), Some(parts)) => host(parts, &input.tables, visit),
+        (Site::Address(address), _) => dim(Dim::Literal, if address.is_ipv4() { 1 } else { 2 }),
+        (Site::Name(_), None) => {}
+    }
+    if input.view.has_path() {
+        path(input, visit);
+    }
+}
+
+fn host(parts: &Parts<'_>, tables: &Tables<'_>, visit: Visit<'_>) {
+    let model = &tables.model;
+    let hosted = !parts.platform.is_empty();
+    suffixes(parts, visit);
+    let mut dim = |dim: Dim, value: usize| visit(dim.group(), Feature::Dim(dim, value));
+
+    let core = text::Profile::of(parts.core);
+    dim(Dim::CoreLength, core.length / 2);
+    dim(Dim::CoreHyphens, core.hyphens);
+    dim(Dim::CoreTurns, core.turns);
+    dim(Dim::CoreConsonants, core.consonants);
+    if core.digits == core.length {
+        dim(Dim::CoreNumber, core.length);
+    } else {
+        dim(Dim::CoreDigits, core.digits);
+    }
+    if core.letters >= 4 {
+        dim(
+            Dim::CoreVowels,
+            core.vowels
+                .saturating_mul(12)
+                .checked_div(core.letters)
+                .unwrap_or(0),
+        );
+        dim(Dim::CoreBigrams, bigrams(parts.core, model));
+    }
+    dim(
+        Dim::HostLength,
+        parts.registrable.len().saturating_add(parts.sub.len()) / 4,
+    );
+    if hosted {
+        dim(Dim::Hosted, 1);
+    }
+    if !parts.sub.is_empty() {
+        let sub = text::Profile::of(parts.sub);
+        dim(Dim::SubLabels, sub.dots.saturating_add(1));
+        dim(Dim::SubLength, sub.length / 3);
+        dim(Dim::SubDigits, sub.digits);
+        dim(Dim::SubHyphens, sub.hyphens);
+        dim(Dim::SubLongest, sub.longest / 3);
+        dim(Dim::SubConsonants, sub.consonants);
+        if sub.letters >= 4 {
+            dim(Dim::SubBigrams, bigrams(parts.sub, model));
+        }
+    }
+    for label in parts.sub.split(|byte| *byte == b'.').chain([parts.core]) {
+        let label = text::Profile::of(label);
+        if label.length >= 8 && label.hex == label.length && label.digits > 0 && label.letters > 0 {
+            dim(Dim::HexLabel, label.length / 4);
+        }
+        if label.length > 0 && label.unusual > 0 {
+            dim(Dim::Script, 3);
+        }
+    }
+    for token in text::tokens(parts.sub).chain(text::tokens(parts.core)) {
+        match token {
+            b"com" | b"net" | b"org" | b"co" | b"gov" => dim(Dim::HostWords, 1),
+            b"www" | b"http" | b"https" | b"html" | b"php" => dim(Dim::HostWords, 2),
+            _ => {}
+        }
+    }
+    brand(parts, tables, hosted, &mut dim);
+    grams(1, parts.core, &mut |hash| {
+        visit(Group::HostPattern, Feature::HostGram(hash))
+    });
+    if !parts.sub.is_empty() {
+        grams(2, parts.sub, &mut |hash| {
+            visit(Group::HostPattern, Feature::HostGram(hash))
+        });
+    }
+}
+
+/// The kinds of names under which suffixes stand in the model
+pub(super) fn suffix_name(kind: u8, suffix: &[u8]) -> u32 {
+    (Fnv::new().byte(kind).bytes(suffix).finish() >> 32) as u32
+}
+
+fn suffixes(parts: &Parts<'_>, visit: Visit<'_>) {
+    let kind = match parts.tld {
+        b"com" | b"net" | b"org" => 1,
+        b"edu" | b"gov" | b"mil" | b"int" | b"arpa" => 2,
+        b"info" | b"biz" | b"name" | b"pro" | b"mobi" => 3,
+        tld if tld.starts_with(b"xn--") => 4,
+        tld if tld.len() == 2 => 5,
+        _ => 6,
+    };
+    visit(Group::Suffix, Feature::Dim(Dim::TldKind, kind));
+    visit(Group::Suffix, Feature::Suffix(suffix_name(0, parts.tld)));
+    if parts.registry.len() > parts.tld.len() {
+        visit(
+            Group::Suffix,
+            Feature::Suffix(suffix_name(1, parts.registry)),
+        );
+    }
+    if !parts.platform.is_empty() {
+        visit(
+            Group::Hosting,
+            Feature::Suffix(suffix_name(2, parts.platform)),
+        );
+    }
+}
+
+fn brand(parts: &Parts<'_>, tables: &Tables<'_>, hosted: bool, dim: &mut dyn FnMut(Dim, usize)) {
+    let brands = &tables.brands;
+    let mut named = false;
+    let (mut core, mut near) = (0usize, 0usize);
+    for token in text::tokens(parts.core) {
+        let whole = token.len() == parts.core.len();
+        if let Some(name) = brands.exact(token) {
+            core = core.max(match (whole, name.strong) {
+                (true, true) => 7,
+                (false, true) => 6,
+                (true, false) => 1,
+                (false, false) => 2,
+            });
+        } else if let Some((name, distance)) = alike(token, tables) {
+            near = near.max(match (distance, name.text.len()) {
+                (0, _) => 6,
+                (1, 8..) => 5,
+                (1, 6..) => 4,
+                (1, _) => 3,
+                _ => 2,
+            });
+            if !whole {
+                near = near.saturating_add(6);
+            }
+        }
+    }
+    if core < 3
+        && let Some((name, at)) = brands.within(parts.core)
+    {
+        core = match (at, at.saturating_add(name.text.len()) == parts.core.len()) {
+            (0, _) => 5,
+            (_, true) => 4,
+            _ => 3,
+        };
+    }
+    if core > 0 {
+        named = core > 2;
+        dim(Dim::BrandCore, core);
+    }
+    let mut sub = 0;
+    for token in text::tokens(parts.sub) {
+        if let Some(name) = brands.exact(token) {
+            sub = sub.max(if name.strong { 4 } else { 1 });
+        } else if sub == 0 && near == 0 && alike(token, tables).is_some() {
+            near = 13;
+        }
+    }
+    if sub < 4 && brands.within(parts.sub).is_some() {
+        sub = 3;
+    }
+    if sub > 0 {
+        named |= sub > 2;
+        dim(Dim::BrandSub, sub);
+    }
+    if near > 0 && !named {
+        dim(Dim::Alike, near);
+    }
+    if hosted && named {
+        dim(Dim::BrandHosted, 1);
+    }
+    if let Some((_, kind)) = homograph(parts.core, tables) {
+        dim(Dim::SameSkeleton, kind);
+    }
+    if parts.core.starts_with(b"xn--") {
+        dim(Dim::Script, text::script(parts.core));
+    }
+}
+
+/// The strong brand that a token nearly is, and by how many edits; 0 are letters that look alike
+fn alike<'t>(token: &[u8], tables: &Tables<'t>) -> Option<(Name<'t>, u8)> {
+    if !(4..=26).contains(&token.len()) || token.starts_with(b"xn--") {
+        return None;
+    }
+    let brands = &tables.brands;
+    if let Some(name) = Skeleton::ascii(token).and_then(|skeleton| brands.seen_as(&skeleton))
+        && name.text.as_bytes() != token
+    {
+        return Some((name, 0));
+    }
+    brands.alike(token)
+}
+
+/// The brand that a label in other letters looks like: 1 letter by letter, 2 but for accents
+fn homograph<'t>(core: &[u8], tables: &Tables<'t>) -> Option<(Name<'t>, usize)> {
+    if !core.starts_with(b"xn--") {
+        return None;
+    }
+    let characters = text::unicode(core)?;
+    let skeleton = Skeleton::unicode(&characters, &tables.confusables)?;
+    let name = tables.brands.seen_as(&skeleton)?;
+    Some((name, if skeleton.accent { 2 } else { 1 }))
+}
+
+fn path(input: &Input<'_, '_>, visit: Visit<'_>) {
+    let (path, query) = (input.view.path, input.view.query);
+    let short = |text: &mut [u8; 160], from: &[u8]| -> usize {
+        let mut length = 0usize;
+        for (cell, byte) in text.iter_mut().zip(from) {
+            *cell = byte.to_ascii_lowercase();
+            length = length.saturating_add(1);
+        }
+        length
+    };
+    let mut buffer = [0u8; 160];
+    let length = short(&mut buffer, path);
+    let lower = buffer.get(..length).unwrap_or_default();
+    let mut query_buffer = [0u8; 160];
+    let query_length = short(&mut query_buffer, query);
+    let query_lower = query_buffer.get(..query_length).unwrap_or_default();
+
+    let mut dim = |dim: Dim, value: usize| visit(dim.group(), Feature::Dim(dim, value));
+    if path.len() > 1 {
+        let whole = text::Profile::of(path);
+        dim(Dim::PathDepth, whole.slashes);
+        dim(Dim::PathLength, whole.length / 8);
+        dim(Dim::PathDigits, whole.digits / 2);
+        dim(Dim::PathUpper, whole.upper / 2);
+        dim(Dim::PathLongest, whole.longest / 4);
+        dim(Dim::PathExtension, text::extension(lower));
+        if whole.escapes > 0 {
+            dim(Dim::PathEscapes, whole.escapes);
+        }
+        if whole.letters >= 4 {
+            dim(Dim::PathBigrams, bigrams(lower, &input.tables.model));
+        }
+        text::path_marks(lower, &mut |mark| dim(Dim::PathMarks, mark));
+    }
+    if !query.is_empty() {
+        dim(Dim::QueryLength, query.len() / 8);
+        dim(
+            Dim::QueryFields,
+            query.iter().filter(|byte| **byte == b'=').count(),
+        );
+        text::query_marks(query_lower, &mut |mark| dim(Dim::QueryMarks, mark));
+    }
+    if !input.owned {
+        let brands = &input.tables.brands;
+        let names = text::tokens(lower).filter_map(|token| brands.exact(token));
+        let kind = names
+            .map(|name| if name.strong { 2 } else { 1 })
+            .max()
+            .unwrap_or(0);
+        match kind {
+            2 => dim(Dim::BrandInPath, 3),
+            _ if brands.within(lower).is_some() => dim(Dim::BrandInPath, 2),
+            1 => dim(Dim::BrandInPath, 1),
+            _ => {}
+        }
+    }
+    if path.len() > 1 {
+        grams(3, lower, &mut |hash| {
+            visit(Group::PathPattern, Feature::PathGram(hash))
+        });
+    }
+    if !query.is_empty() {
+        grams(4, query_lower, &mut |hash| {
+            visit(Group::PathPattern, Feature::PathGram(hash))
+        });
+    }
+}
+
+/// Hashes of the runs of three to five characters, borders and whole tokens included
+fn grams(field: u64, text: &[u8], visit: &mut dyn FnMut(u64)) {
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let border = [b'^'];
+    let mut window = 0u64;
+    let mut length = 0u32;
+    let mut token = Fnv::new();
+    let mut token_length = 0u32;
+    for byte in border.iter().chain(text).chain(b"$") {
+        let byte = if byte.is_ascii_digit() { b'0' } else { *byte };
+        window = window << 8 | u64::from(byte);
+        length = length.saturating_add(1);
+        for n in 3..=5u32 {
+            if length >= n {
+                let gram = window & (1u64 << n.saturating_mul(8)).wrapping_sub(1);
+                let salted = gram ^ field << 60 ^ u64::from(n) << 56;
+                visit(mix(salted.wrapping_mul(SPREAD)));
+            }
+        }
+        if byte.is_ascii_alphanumeric() {
+            token = token.byte(byte);
+            token_length = token_length.saturating_add(1);
+        } else {
+            if token_length >= 2 {
+                visit(token.byte(field as u8).finish());
+            }
+            token = Fnv::new();
+            token_length = 0;
+        }
+    }
+}
+
+/// How usual the letters of a name follow each other, in sixteen steps; 0 is the most unusual
+fn bigrams(text: &[u8], model: &Model<'_>) -> usize {
+    let mut previous = 0;
+    let (mut sum, mut count) = (0i32, 0i32);
+    for byte in text.iter().chain(b".") {
+        let next = class(*byte);
+        sum = sum.saturating_add(model.follows(previous, next));
+        count = count.saturating_add(1);
+        previous = next;
+    }
+    // Eighths of bits a letter, from about -1 to +1 bit.
+    let mean = sum.saturating_mul(2).checked_div(count).unwrap_or(0);
+    usize::try_from(mean.saturating_add(10).clamp(0, 30) / 2).unwrap_or(0)
+}
+
+/// The class of a character: letters one by one, digits as one, hyphens, everything else, borders (0)
+pub(super) fn class(byte: u8) -> usize {
+    let class = match byte {
+        b'a'..=b'z' => byte.wrapping_sub(b'a').wrapping_add(1),
+        b'A'..=b'Z' => byte.wrapping_sub(b'A').wrapping_add(1),
+        b'0'..=b'9' => 27,
+        b'-' => 28,
+        b'.' | b'/' => 0,
+        _ => 29,
+    };
+    usize::from(class).min(CLASSES.saturating_sub(1))
+}
+
+#[cfg(feature = "write")]
+pub(super) fn dimension_group(index: usize) -> Option<(alloc::string::String, Group)> {
+    let dim = Dim::ALL.get(index)?;
+    Some((alloc::format!("{dim:?}"), dim.group()))
+}

@@ -1,0 +1,182 @@
+//! Counts over the characters of a part of a URL.
+
+use alloc::vec::Vec;
+
+/// What a text is made of
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Profile {
+    pub(super) length: usize,
+    pub(super) letters: usize,
+    pub(super) upper: usize,
+    pub(super) vowels: usize,
+    pub(super) digits: usize,
+    pub(super) hex: usize,
+    pub(super) hyphens: usize,
+    pub(super) dots: usize,
+    pub(super) slashes: usize,
+    pub(super) escapes: usize,
+    /// What stands in no host name
+    pub(super) unusual: usize,
+    /// The longest run of consonants
+    pub(super) consonants: usize,
+    /// The longest run between dots and slashes
+    pub(super) longest: usize,
+    /// How often letters and digits take turns
+    pub(super) turns: usize,
+}
+
+impl Profile {
+    pub(super) fn of(text: &[u8]) -> Self {
+        let mut profile = Self {
+            length: text.len(),
+            ..Self::default()
+        };
+        let (mut consonants, mut segment) = (0usize, 0usize);
+        let mut previous = 0u8;
+        for byte in text {
+            let lower = byte.to_ascii_lowercase();
+            let vowel = matches!(lower, b'a' | b'e' | b'i' | b'o' | b'u' | b'y');
+            count(&mut profile.upper, byte.is_ascii_uppercase());
+            count(&mut profile.letters, lower.is_ascii_lowercase());
+            count(&mut profile.vowels, vowel);
+            count(&mut profile.digits, lower.is_ascii_digit());
+            count(&mut profile.hex, lower.is_ascii_hexdigit());
+            count(&mut profile.hyphens, lower == b'-');
+            count(&mut profile.dots, lower == b'.');
+            count(&mut profile.slashes, lower == b'/');
+            count(&mut profile.escapes, lower == b'%');
+            count(
+                &mut profile.unusual,
+                !lower.is_ascii_alphanumeric() && !matches!(lower, b'-' | b'.' | b'_'),
+            );
+            consonants = if lower.is_ascii_lowercase() && !vowel {
+                consonants.saturating_add(1)
+            } else {
+                0
+            };
+            segment = if matches!(lower, b'.' | b'/') {
+                0
+            } else {
+                segment.saturating_add(1)
+            };
+            profile.consonants = profile.consonants.max(consonants);
+            profile.longest = profile.longest.max(segment);
+            let turn = (lower.is_ascii_digit() && previous.is_ascii_lowercase())
+                || (lower.is_ascii_lowercase() && previous.is_ascii_digit());
+            count(&mut profile.turns, turn);
+            previous = lower;
+        }
+        profile
+    }
+}
+
+fn count(counter: &mut usize, holds: bool) {
+    *counter = counter.saturating_add(usize::from(holds));
+}
+
+/// The words of a text: what letters and digits form, digits at either end cut off
+pub(super) fn tokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| !byte.is_ascii_alphanumeric())
+        .map(|token| {
+            let stem = token.trim_digits();
+            if stem.len() >= 2 { stem } else { token }
+        })
+        .filter(|token| !token.is_empty())
+}
+
+trait TrimDigits {
+    fn trim_digits(&self) -> &Self;
+}
+
+impl TrimDigits for [u8] {
+    fn trim_digits(&self) -> &Self {
+        let mut text = self;
+        while let [first, rest @ ..] = text
+            && first.is_ascii_digit()
+        {
+            text = rest;
+        }
+        while let [rest @ .., last] = text
+            && last.is_ascii_digit()
+        {
+            text = rest;
+        }
+        text
+    }
+}
+
+/// What a punycode label spells; `None` if it doesn't
+pub(super) fn unicode(label: &[u8]) -> Option<Vec<char>> {
+    let encoded = core::str::from_utf8(label.strip_prefix(b"xn--")?).ok()?;
+    idna::punycode::decode(encoded)
+}
+
+/// Of a punycode label: 1 if its letters are of one script (ASCII aside: Chinese, Japanese and Korean letters
+/// mix with it in good faith), 2 if Latin letters stand with Greek, Cyrillic or Armenian ones
+pub(super) fn script(label: &[u8]) -> usize {
+    let Some(characters) = unicode(label) else {
+        return 2;
+    };
+    let latin = characters
+        .iter()
+        .any(|c| matches!(u32::from(*c), 0x61..=0x7a | 0xdf..=0x24f));
+    let similar = characters
+        .iter()
+        .any(|c| matches!(u32::from(*c), 0x250..=0x2af | 0x370..=0x58f | 0x13a0..=0x13ff));
+    if latin && similar { 2 } else { 1 }
+}
+
+/// The kind of file that a path in lower case ends in
+pub(super) fn extension(path: &[u8]) -> usize {
+    let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let Some(dot) = last.iter().rposition(|byte| *byte == b'.') else {
+        return usize::from(!last.is_empty());
+    };
+    match last.get(dot..).unwrap_or_default() {
+        b".html" | b".htm" | b".shtml" | b".xhtml" => 2,
+        b".php" | b".php5" | b".phtml" => 3,
+        b".asp" | b".aspx" | b".ashx" => 4,
+        b".jsp" | b".do" | b".action" | b".cgi" | b".cfm" | b".pl" => 5,
+        b".exe" | b".msi" | b".scr" | b".bat" | b".cmd" | b".ps1" | b".vbs" | b".hta" | b".lnk"
+        | b".apk" | b".jar" | b".dll" | b".js" | b".sh" | b".bin" | b".elf" | b".iso" => 6,
+        b".zip" | b".rar" | b".7z" | b".gz" | b".tar" | b".tgz" => 7,
+        b".jpg" | b".jpeg" | b".png" | b".gif" | b".svg" | b".webp" | b".ico" | b".css" => 8,
+        b".pdf" | b".doc" | b".docx" | b".xls" | b".xlsx" | b".txt" | b".xml" | b".json" => 9,
+        _ => 10,
+    }
+}
+
+/// Marks in a path in lower case
+pub(super) fn path_marks(path: &[u8], visit: &mut dyn FnMut(usize)) {
+    let has = |needle: &[u8]| path.windows(needle.len()).any(|window| window == needle);
+    let marks: [(&[u8], usize); 6] = [
+        (b"//", 1),
+        (b"/.", 2),
+        (b"@", 3),
+        (b"~", 4),
+        (b".com", 5),
+        (b"www.", 6),
+    ];
+    for (needle, mark) in marks {
+        if has(needle) {
+            visit(mark);
+        }
+    }
+}
+
+/// Marks in a query in lower case
+pub(super) fn query_marks(query: &[u8], visit: &mut dyn FnMut(usize)) {
+    let has = |needle: &[u8]| query.windows(needle.len()).any(|window| window == needle);
+    let marks: [(&[u8], usize); 4] = [(b"@", 1), (b"%40", 1), (b"http", 2), (b"%2f", 3)];
+    for (needle, mark) in marks {
+        if has(needle) {
+            visit(mark);
+        }
+    }
+    if query.ends_with(b"=") {
+        visit(4);
+    }
+    if !query.contains(&b'=') {
+        visit(5);
+    }
+}
