@@ -6,7 +6,6 @@
 
 use alloc::borrow::Cow;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::fmt::Write as _;
 use core::net::{IpAddr, Ipv6Addr};
 
@@ -241,17 +240,20 @@ fn write_bracketed(text: &mut String, rest: &[u8]) -> Option<bool> {
 
 /// Writes a path without dot segments and runs of slashes
 fn write_path(text: &mut String, path: &[u8]) {
-    let start = text.len();
     text.push('/');
-    // Where each segment that is written begins: `..` takes one off, in constant time.
-    let mut begins: Vec<usize> = Vec::new();
+    let start = text.len();
     let mut segments = path.split(|byte| *byte == b'/').peekable();
     while let Some(segment) = segments.next() {
         match segment {
             b"" | b"." => {}
-            b".." => text.truncate(begins.pop().unwrap_or(start.saturating_add(1))),
+            b".." => {
+                // What is looked through is taken off, so all of it is looked through once.
+                let written = text.get(start..).unwrap_or("");
+                let written = written.strip_suffix('/').unwrap_or(written);
+                let parent = written.rfind('/').map_or(0, |at| at.saturating_add(1));
+                text.truncate(start.saturating_add(parent));
+            }
             _ => {
-                begins.push(text.len());
                 escape::escape(text, segment);
                 if segments.peek().is_some() {
                     text.push('/');
