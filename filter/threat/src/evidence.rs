@@ -1,7 +1,5 @@
 //! What speaks for or against a target: a closed list.
 
-use alloc::vec::Vec;
-
 /// A kind of evidence; the words are part of the interface
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Code {
@@ -9,6 +7,20 @@ pub enum Code {
     FeedMatch,
     /// An allow list names it
     AllowListed,
+    /// The bundle is older than its feeds allow: nothing was looked up in it
+    BundleStale,
+    /// The file that tests of virus scanners agree on (EICAR)
+    TestFile,
+    /// A payload carries what a feed lists
+    EmbeddedMatch,
+    /// A payload carries what is suspicious by itself
+    EmbeddedSuspicious,
+    /// A payload carries what is no outsider's business
+    EmbeddedInternal,
+    /// A payload carries more URLs and addresses than are looked at
+    EmbeddedMany,
+    /// A name that leads nowhere but inside
+    NameInternal,
     /// It is private, local or reserved: no outsider's business
     AddressInternal,
     /// It is where clouds hand out credentials
@@ -61,6 +73,13 @@ impl Code {
         match self {
             Self::FeedMatch => "FEED_MATCH",
             Self::AllowListed => "ALLOW_LISTED",
+            Self::BundleStale => "BUNDLE_STALE",
+            Self::TestFile => "TEST_FILE",
+            Self::EmbeddedMatch => "EMBEDDED_MATCH",
+            Self::EmbeddedSuspicious => "EMBEDDED_SUSPICIOUS",
+            Self::EmbeddedInternal => "EMBEDDED_INTERNAL",
+            Self::EmbeddedMany => "EMBEDDED_MANY",
+            Self::NameInternal => "NAME_INTERNAL",
             Self::AddressInternal => "ADDRESS_INTERNAL",
             Self::AddressMetadata => "ADDRESS_METADATA",
             Self::AddressSpelling => "ADDRESS_SPELLING",
@@ -107,6 +126,14 @@ impl Code {
                 | Self::UserinfoPresent
                 | Self::AddressHost
         )
+    }
+}
+
+impl Code {
+    /// Whether it proves a threat by itself, like a feed's match
+    #[must_use]
+    pub fn is_proof(self) -> bool {
+        matches!(self, Self::FeedMatch | Self::EmbeddedMatch | Self::TestFile)
     }
 }
 
@@ -199,25 +226,60 @@ pub struct Evidence {
 }
 
 /// What was found, in the order in which it was found; a code stands there once, with its greatest weight
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct EvidenceList(Vec<Evidence>);
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EvidenceList {
+    /// More than there are codes, so nothing is ever left out; no allocation a target
+    items: [Evidence; CAPACITY],
+    len: u8,
+}
+
+const CAPACITY: usize = 48;
+
+impl Default for EvidenceList {
+    fn default() -> Self {
+        let nothing = Evidence {
+            code: Code::UrlInvalid,
+            points: Points::NONE,
+        };
+        Self {
+            items: [nothing; CAPACITY],
+            len: 0,
+        }
+    }
+}
 
 impl EvidenceList {
     /// Adds a piece
     pub fn push(&mut self, code: Code, points: Points) {
-        match self.0.iter_mut().find(|evidence| evidence.code == code) {
-            Some(evidence) => evidence.points = evidence.points.max(points),
-            None => self.0.push(Evidence { code, points }),
+        let len = usize::from(self.len);
+        let known = self.items.iter_mut().take(len);
+        if let Some(evidence) = known.into_iter().find(|evidence| evidence.code == code) {
+            evidence.points = evidence.points.max(points);
+        } else if let Some(place) = self.items.get_mut(len) {
+            *place = Evidence { code, points };
+            self.len = self.len.saturating_add(1);
         }
     }
 
     /// All pieces
     pub fn iter(&self) -> impl Iterator<Item = &Evidence> {
-        self.0.iter()
+        self.items.iter().take(usize::from(self.len))
     }
 
-    /// Forgets everything and keeps the memory
+    /// Whether there is any
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Whether a code is among them
+    #[must_use]
+    pub fn has(&self, code: Code) -> bool {
+        self.iter().any(|evidence| evidence.code == code)
+    }
+
+    /// Forgets everything
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.len = 0;
     }
 }

@@ -114,9 +114,14 @@ impl SafeBrowsing {
     /// What to look up, the most specific first; at most 30
     #[must_use]
     pub fn expressions(&self) -> Expressions<'_> {
+        self.expressions_of(self.exact())
+    }
+
+    /// The expressions in a text that is like [`exact`](Self::exact) but for the case of its letters
+    pub(crate) fn expressions_of<'t>(&self, text: &'t str) -> Expressions<'t> {
         let path_at = self.path_at.saturating_sub(self.host_at);
         let query_at = self.query_at.saturating_sub(self.host_at);
-        Expressions::new(self.exact(), path_at, query_at, self.is_address)
+        Expressions::new(text, path_at, query_at, self.is_address)
     }
 }
 

@@ -1,0 +1,58 @@
+//! What was found of a target so far.
+
+use alloc::vec::Vec;
+
+use crate::address::Reach;
+use crate::evidence::{Code, EvidenceList, Points};
+use crate::score;
+use crate::verdict::Hit;
+
+/// What was found so far
+#[derive(Debug, Default)]
+pub(crate) struct Case<'a> {
+    pub(crate) evidence: EvidenceList,
+    pub(crate) hits: Vec<Hit<'a>>,
+    pub(crate) structure: Points,
+    pub(crate) brand: Option<&'a str>,
+    pub(crate) allowed: bool,
+    pub(crate) is_documentation: bool,
+}
+
+impl<'a> Case<'a> {
+    pub(crate) fn reach(&mut self, reach: Reach) {
+        match reach {
+            Reach::Public => {}
+            Reach::Documentation => self.is_documentation = true,
+            Reach::Internal => self.evidence.push(Code::AddressInternal, Points::NONE),
+            Reach::Metadata => {
+                self.evidence.push(Code::AddressInternal, Points::NONE);
+                self.evidence.push(Code::AddressMetadata, Points::NONE);
+            }
+        }
+    }
+
+    pub(crate) fn is_internal(&self) -> bool {
+        self.evidence.has(Code::AddressInternal) || self.evidence.has(Code::NameInternal)
+    }
+
+    /// What the surest match weighs
+    pub(crate) fn matched(&self) -> Option<Points> {
+        let mut all = self.evidence.iter();
+        all.find(|evidence| evidence.code == Code::FeedMatch)
+            .map(|evidence| evidence.points)
+    }
+
+    pub(crate) fn score(&self) -> Points {
+        let alone = self
+            .evidence
+            .iter()
+            .filter(|evidence| !evidence.code.is_structural());
+        let alone = alone.map(|evidence| evidence.points);
+        score::noisy_or(alone.chain(core::iter::once(self.structure)))
+    }
+
+    pub(crate) fn found(&mut self, points: Points, hit: Hit<'a>) {
+        self.evidence.push(Code::FeedMatch, points);
+        self.hits.push(hit);
+    }
+}
