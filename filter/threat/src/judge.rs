@@ -208,6 +208,7 @@ impl<'a> Judge<'a> {
         let classification = if listed && score >= MALICIOUS {
             Classification::Malicious
         } else if is_internal {
+            score = score.min(GREATEST_WITHOUT_PROOF);
             Classification::Internal
         } else if is_stale && !is_invalid {
             score = score.min(Points::new(SUSPICIOUS.get().saturating_sub(1)));

@@ -10,7 +10,6 @@ use core::net::IpAddr;
 use crate::evidence::Category;
 use crate::safe_browsing::SafeBrowsing;
 use crate::target::{Target, TargetKind};
-use crate::web::Web;
 
 /// Indicators that a policy lists itself
 ///
@@ -63,9 +62,9 @@ impl Lists {
                 let key = target
                     .web()
                     .filter(|web| target.kind() == TargetKind::Url && web.opens())
-                    .and_then(Web::safe_browsing);
+                    .and_then(|web| SafeBrowsing::parse(web.canonical().as_bytes()));
                 let key = key.ok_or("is not a URL with a host")?;
-                (url_key(key), target.canonical().to_owned())
+                (url_key(&key), target.canonical().to_owned())
             }
             ListKind::Domains => {
                 let target = Target::classify(text);

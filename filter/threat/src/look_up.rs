@@ -71,12 +71,14 @@ pub(crate) fn lists(lists: &Lists, target: &Target<'_>, hosts: &Hosts<'_>, case:
         }
         return;
     }
-    if target.kind() == TargetKind::Url
-        && let Some(url) = target.web().and_then(Web::safe_browsing)
-        && let Some(entry) = lists.url(url)
-    {
-        case.found(LISTED.1, listed("url", Match::Exact, entry));
-        return;
+    let web = target.web().filter(|_| target.kind() == TargetKind::Url);
+    if let Some(web) = web {
+        let entry = web.safe_browsing().and_then(|url| lists.url(url));
+        let entry = entry.or_else(|| lists.url(&web.browsers_form()?));
+        if let Some(entry) = entry {
+            case.found(LISTED.1, listed("url", Match::Exact, entry));
+            return;
+        }
     }
     for name in hosts.names() {
         if let Some(entry) = lists.domain(name) {
@@ -127,10 +129,13 @@ pub(crate) fn bundle<'a>(
         case.allowed |= bundle.allowed(Set::Hash, digest.as_bytes()).is_some();
         return;
     }
-    if target.kind() == TargetKind::Url
-        && let Some(url) = target.web().and_then(Web::safe_browsing)
-    {
-        look_up_url(bundle, url, case);
+    if let Some(web) = target.web().filter(|_| target.kind() == TargetKind::Url) {
+        if let Some(url) = web.safe_browsing() {
+            look_up_url(bundle, url, case);
+        }
+        if let Some(url) = web.browsers_form() {
+            look_up_url(bundle, &url, case);
+        }
     }
     for name in hosts.names() {
         look_up_name(bundle, name, case);

@@ -221,7 +221,8 @@ impl<'a> Target<'a> {
             let web = target.web.as_ref()?;
             // A sentence that begins with a URL, or several URLs, is none to browsers or only by accident.
             let is_text = if web.opens() {
-                web.raw().contains('\n') && web.raw().matches("://").nth(1).is_some()
+                web.raw().contains(|c: char| c.is_ascii_whitespace())
+                    && web.raw().matches("://").nth(1).is_some()
             } else {
                 web.raw().contains(|c: char| c.is_ascii_whitespace())
             };

@@ -34,7 +34,8 @@ impl<'a> Web<'a> {
         }
         let host = match url.as_ref().and_then(Url::host) {
             Some(url::Host::Domain(name)) => {
-                let mut name = name.trim_end_matches('.').to_owned();
+                // One dot ends a name; after two it is another to resolvers.
+                let mut name = name.strip_suffix('.').unwrap_or(name).to_owned();
                 // Only special schemes have theirs in lower case.
                 name.make_ascii_lowercase();
                 Some(Host::Domain(name))
@@ -107,6 +108,14 @@ impl<'a> Web<'a> {
     #[must_use]
     pub fn safe_browsing(&self) -> Option<&SafeBrowsing> {
         self.safe_browsing.as_ref()
+    }
+
+    /// The Safe Browsing form of what browsers open, where the submitted text comes to another one: a backslash
+    /// is a slash to browsers alone
+    pub(crate) fn browsers_form(&self) -> Option<SafeBrowsing> {
+        let url = self.url.as_ref().filter(|_| self.opens())?;
+        let differs = self.safe_browsing.is_none() || self.raw.contains('\\') || self.disagrees();
+        differs.then(|| SafeBrowsing::parse(url.as_str().as_bytes()))?
     }
 
     /// Whether browsers open it: they see a host

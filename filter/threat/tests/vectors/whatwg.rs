@@ -47,7 +47,11 @@ fn differences() -> (BTreeSet<String>, usize) {
         }
         let ours = web.host().map(ToString::to_string).unwrap_or_default();
         let plain = host.trim_start_matches('[').trim_end_matches(']');
-        let same = ours == plain.trim_end_matches('.').to_ascii_lowercase();
+        let same = ours
+            == plain
+                .strip_suffix('.')
+                .unwrap_or(plain)
+                .to_ascii_lowercase();
         if !same {
             found.insert(format!("host {line} {ours:?}"));
         }
