@@ -238,7 +238,10 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn registrable(&self, _target: &Target<'_>) -> Option<usize> {
-        None
+    fn registrable(&self, target: &Target<'_>) -> Option<usize> {
+        match target.host() {
+            Some(Host::Domain(name)) => self.tables.as_ref()?.suffixes.registrable(name.as_bytes()),
+            _ => None,
+        }
     }
 }

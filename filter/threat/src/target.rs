@@ -333,9 +333,11 @@ fn is_name(text: &str) -> bool {
     text.chars().all(good) && (text.contains('.') || text.eq_ignore_ascii_case("localhost"))
 }
 
-/// Whether DNS could hold it (RFC 1035, section 2.3.4)
+/// Whether DNS could hold it (RFC 1035, section 2.3.4), and it is not just a word
 fn is_valid_name(name: &str) -> bool {
-    name.len() <= 253 && name.split('.').all(|label| (1..=63).contains(&label.len()))
+    name.len() <= 253
+        && (name.contains('.') || name == "localhost")
+        && name.split('.').all(|label| (1..=63).contains(&label.len()))
 }
 
 #[cfg(test)]
