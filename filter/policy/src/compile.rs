@@ -101,7 +101,7 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         .take("explain")
         .map(|explain| recording::read_explain(&explain, errors))
         .unwrap_or_default();
-    let indicators = map
+    let threat = map
         .take("threat")
         .map(|threat| threat::read(&threat, errors))
         .unwrap_or_default();
@@ -152,7 +152,7 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         unauthenticated_name: Name::parse("unauthenticated").ok()?,
         apis,
         hosts,
-        indicators,
+        threat,
         recording,
         rules: Rules {
             clients: Rule::new(RuleKind::Clients, "clients.deny"),

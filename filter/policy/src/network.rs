@@ -76,15 +76,6 @@ impl Network {
         !network.is_within(UNICAST_V6) || overlaps(network, RESERVED_V6)
     }
 
-    /// Whether it holds an address of somebody's own network, or of none
-    ///
-    /// Narrower than [`is_private`](Self::is_private): an address of the documentation's belongs to
-    /// nobody, but it is no sign of an attack on the inside.
-    pub(crate) fn is_internal(self) -> bool {
-        let network = self.embedded();
-        overlaps(network, INTERNAL_V4) || overlaps(network, INTERNAL_V6)
-    }
-
     /// The IPv4 network that it embeds, where it does; or else itself
     fn embedded(self) -> Self {
         let low_half = |bits: u128| bits & u128::from(u32::MAX);
@@ -171,13 +162,6 @@ const RESERVED_V4: &[Network] = &[
     v4(203, 0, 113, 0, 24),
     // 6to4 relays, deprecated (RFC 7526).
     v4(192, 88, 99, 0, 24),
-];
-
-const INTERNAL_V6: &[Network] = &[
-    v6(0, 0, 0, 127),
-    v6(0xfc00, 0, 0, 7),
-    v6(0xfe80, 0, 0, 10),
-    v6(0xff00, 0, 0, 8),
 ];
 
 /// What is not for everybody within `2000::/3`
@@ -352,23 +336,5 @@ mod tests {
         ] {
             check(text, false);
         }
-    }
-
-    #[test]
-    fn internal_addresses() {
-        let check =
-            |text: &str, internal| assert_eq!(network(text).is_internal(), internal, "{text}");
-        check("169.254.169.254", true);
-        check("10.1.2.3", true);
-        check("::", true);
-        check("::1", true);
-        check("fd00::1", true);
-        check("64:ff9b::a9fe:a9fe", true);
-        check("2002:a9fe:a9fe::1", true);
-        check("8.8.8.8", false);
-        check("203.0.113.7", false);
-        check("2001:db8::1", false);
-        check("2606:4700::1111", false);
-        check("64:ff9b::808:808", false);
     }
 }

@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
+use portcullis_threat::{Lists, Model};
 
 use crate::account::AccountKey;
 use crate::bucket::Bucket;
@@ -15,7 +16,6 @@ use crate::compile;
 use crate::counter::Series;
 use crate::error::ConfigError;
 use crate::host;
-use crate::indicator::Indicators;
 use crate::key::lookup::Lookup;
 use crate::key::{KeyBundle, KeyRing, KeyTerms};
 use crate::name::Name;
@@ -48,11 +48,18 @@ pub struct Policy {
     pub(crate) apis: Vec<Rc<Api>>,
     /// APIs by host; the empty host stands for every other one
     pub(crate) hosts: HashMap<String, usize>,
-    pub(crate) indicators: Indicators,
+    pub(crate) threat: Threat,
     pub(crate) recording: Recording,
     /// The document's digest, as it is shown
     pub(crate) digest: [u8; 6],
     pub(crate) rules: Rules,
+}
+
+/// What targets are judged by
+#[derive(Debug, Default)]
+pub(crate) struct Threat {
+    pub(crate) lists: Lists,
+    pub(crate) model: Model,
 }
 
 /// What becomes of decisions
@@ -136,6 +143,18 @@ pub(crate) struct Rules {
 }
 
 impl Policy {
+    /// The indicators that the policy lists itself
+    #[must_use]
+    pub fn threat_lists(&self) -> &Lists {
+        &self.threat.lists
+    }
+
+    /// How targets are judged under it
+    #[must_use]
+    pub fn threat_model(&self) -> Model {
+        self.threat.model
+    }
+
     /// Reads a policy from JSON text or from the bytes of a `google.protobuf.Struct`
     ///
     /// `namespace` keeps the accounts of filters apart that share a store; filters with the same

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
+use portcullis_threat::Classification;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::counter::{Counter, Effect, Series};
@@ -20,7 +21,6 @@ use crate::reason::Reason;
 use crate::recording::{ClientForm, DEFAULT, Recording, Told};
 use crate::route::Route;
 use crate::trace::TraceId;
-use crate::verdict::Classification;
 
 /// Everything that is known of one decision; never holds a credential
 ///

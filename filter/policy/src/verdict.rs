@@ -1,213 +1,113 @@
-//! The quick verdict on a target.
+//! A verdict, as callers and upstreams are told of it.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use portcullis_threat::{Action, Code, Evidence, Hit, Host, Target, Verdict};
 use serde::Serialize;
 
 use crate::id::DecisionId;
-use crate::indicator::{Hit, Indicators};
-use crate::network::Network;
 use crate::node::Node;
-use crate::target::{Host, Target, TargetKind};
 use crate::trace::TraceId;
-
-/// A verdict: what the gate knows of a target, never more
-#[derive(Clone, Debug)]
-pub(crate) struct Verdict {
-    pub(crate) classification: Classification,
-    /// 0 to 100
-    pub(crate) risk_score: u8,
-    hit: Option<Hit>,
-    evidence: Vec<Evidence>,
-}
-
-/// What a target is
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Classification {
-    /// An address that no outsider should submit
-    Internal,
-    /// A URL that no browser opens
-    Invalid,
-    /// An indicator matches
-    Malicious,
-    /// Nothing is known; never "clean" by absence
-    Unknown,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-struct Evidence {
-    code: &'static str,
-    points: u8,
-    detail: String,
-}
-
-impl Classification {
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Internal => "internal",
-            Self::Invalid => "invalid",
-            Self::Malicious => "malicious",
-            Self::Unknown => "unknown",
-        }
-    }
-}
-
-impl Verdict {
-    /// Judges a target
-    pub(crate) fn judge(target: &Target, indicators: &Indicators) -> Self {
-        let hit = indicators.look_up(target);
-        let mut evidence = Vec::new();
-        if let Some(hit) = &hit {
-            let detail = format!("listed: {} ({})", hit.value, hit.how);
-            evidence.push(Evidence {
-                code: "FEED_MATCH",
-                points: 90,
-                detail,
-            });
-        }
-        let internal = matches!(&target.host, Some(Host::Address(address)) if Network::from(*address).is_internal());
-        if internal {
-            let detail = "the address is private, local or reserved".into();
-            evidence.push(Evidence {
-                code: "ADDRESS_INTERNAL",
-                points: 0,
-                detail,
-            });
-        }
-        let invalid = target.kind == TargetKind::Url && target.host.is_none();
-        if invalid {
-            let detail = "the URL has no host that a browser would open".into();
-            evidence.push(Evidence {
-                code: "URL_INVALID",
-                points: 0,
-                detail,
-            });
-        }
-        let classification = if hit.is_some() {
-            Classification::Malicious
-        } else if internal {
-            Classification::Internal
-        } else if invalid {
-            Classification::Invalid
-        } else {
-            Classification::Unknown
-        };
-        let risk_score = evidence
-            .iter()
-            .map(|evidence| evidence.points)
-            .max()
-            .unwrap_or_default();
-        Self {
-            classification,
-            risk_score,
-            hit,
-            evidence,
-        }
-    }
-
-    /// The verdict as a header's value: a structured item with parameters (RFC 9651)
-    pub(crate) fn to_header(&self, target: &Target) -> String {
-        let (word, kind) = (self.classification.word(), target.kind.word());
-        format!("{word};type={kind};score={}", self.risk_score)
-    }
-
-    /// The answer to the caller
-    pub(crate) fn to_json(&self, asked: &Asked<'_>) -> Vec<u8> {
-        let Asked {
-            input,
-            target,
-            mode,
-            metadata,
-            decision,
-            trace,
-            snapshot,
-        } = *asked;
-        let malicious = self.classification == Classification::Malicious;
-        let mut actions = Vec::new();
-        if malicious {
-            let scope = self.hit.as_ref().map(|hit| hit.kind);
-            actions.push(Action {
-                action: "block",
-                scope,
-                ttl_s: Some(MALICIOUS_FOR),
-                to: None,
-            });
-        }
-        if self.classification == Classification::Internal {
-            actions.push(Action {
-                action: "refuse",
-                scope: Some("target"),
-                ttl_s: None,
-                to: None,
-            });
-        }
-        if malicious || self.classification == Classification::Unknown {
-            actions.push(Action {
-                action: "escalate",
-                scope: None,
-                ttl_s: None,
-                to: Some("deep"),
-            });
-        }
-        let decision_text = decision.text();
-        let answer = Answer {
-            id: format!("qa_{decision}"),
-            target: TargetJson {
-                input,
-                r#type: target.kind.word(),
-                canonical: &target.canonical,
-                defanged: target.defanged,
-                host: target.host.as_ref().map(ToString::to_string),
-                registrable_domain: None,
-                sha256: &target.sha256,
-            },
-            mode,
-            analysis: Analysis {
-                origin: "edge",
-                complete: false,
-                engine: "quick/1",
-                snapshot,
-                snapshot_age_s: None,
-                stale: false,
-            },
-            risk_score: self.risk_score,
-            confidence: if malicious { 0.95 } else { 0.0 },
-            classification: self.classification.word(),
-            categories: self.hit.iter().map(|hit| hit.category.word()).collect(),
-            indicators: self.hit.iter().map(IndicatorJson::new).collect(),
-            evidence: &self.evidence,
-            recommended_actions: actions,
-            cache: Cache {
-                max_age_s: if malicious {
-                    MALICIOUS_FOR
-                } else {
-                    UNKNOWN_FOR
-                },
-            },
-            metadata,
-            trace_id: trace.map_or(decision_text.as_str(), TraceId::as_str),
-        };
-        serde_json::to_vec(&answer).unwrap_or_default()
-    }
-}
 
 /// What a verdict answers
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asked<'a> {
-    pub(crate) input: &'a str,
-    pub(crate) target: &'a Target,
+    pub(crate) target: &'a Target<'a>,
+    /// Where the registrable domain of its host begins
+    pub(crate) registrable: Option<usize>,
     pub(crate) mode: &'a str,
     pub(crate) metadata: Option<&'a Node>,
     pub(crate) decision: &'a DecisionId,
     pub(crate) trace: Option<&'a TraceId>,
     pub(crate) snapshot: &'a str,
+    pub(crate) engine: &'static str,
+    pub(crate) stale: bool,
 }
 
-/// Seconds that a caller may keep a verdict
-const MALICIOUS_FOR: u32 = 3600;
-const UNKNOWN_FOR: u32 = 300;
+/// The verdict as a header's value: a structured item with parameters (RFC 9651)
+pub(crate) fn to_header(verdict: &Verdict<'_>, target: &Target<'_>) -> String {
+    let (word, kind) = (verdict.classification.word(), target.kind().word());
+    format!("{word};type={kind};score={}", verdict.score.get())
+}
+
+/// The answer to the caller
+pub(crate) fn to_json(verdict: &Verdict<'_>, asked: &Asked<'_>) -> Vec<u8> {
+    let Asked {
+        target,
+        registrable,
+        mode,
+        metadata,
+        decision,
+        trace,
+        snapshot,
+        engine,
+        stale,
+    } = *asked;
+    let decision_text = decision.text();
+    let registrable_domain = match target.host() {
+        Some(Host::Domain(name)) => registrable.and_then(|at| name.get(at..)),
+        _ => None,
+    };
+    let action = |action: &Action| match action {
+        Action::Block => ActionJson {
+            scope: verdict.hits.first().map(|hit| hit.kind),
+            ttl_s: Some(verdict.max_age),
+            ..ActionJson::of(*action)
+        },
+        Action::Escalate => ActionJson {
+            to: Some("deep"),
+            ..ActionJson::of(*action)
+        },
+        Action::Refuse | Action::Warn => ActionJson {
+            scope: Some("target"),
+            ..ActionJson::of(*action)
+        },
+    };
+    let answer = Answer {
+        id: format!("qa_{decision}"),
+        target: TargetJson {
+            input: target.text(),
+            r#type: target.kind().word(),
+            canonical: target.canonical(),
+            defanged: target.is_defanged(),
+            host: target.host().map(ToString::to_string),
+            registrable_domain,
+            sha256: target.sha256().to_hex(),
+        },
+        mode,
+        analysis: Analysis {
+            origin: "edge",
+            complete: false,
+            engine,
+            snapshot,
+            snapshot_age_s: None,
+            stale,
+        },
+        risk_score: verdict.score.get(),
+        confidence: f32::from(verdict.confidence()) / 100.0,
+        classification: verdict.classification.word(),
+        categories: verdict
+            .categories()
+            .map(|category| category.word())
+            .collect(),
+        indicators: verdict.hits.iter().map(IndicatorJson::new).collect(),
+        evidence: verdict
+            .evidence
+            .iter()
+            .map(|found| EvidenceJson::new(found, verdict))
+            .collect(),
+        recommended_actions: verdict.actions().iter().map(action).collect(),
+        cache: Cache {
+            max_age_s: verdict.max_age,
+        },
+        metadata,
+        trace_id: trace.map_or(decision_text.as_str(), TraceId::as_str),
+    };
+    serde_json::to_vec(&answer).unwrap_or_default()
+}
 
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -220,8 +120,8 @@ struct Answer<'a> {
     classification: &'a str,
     categories: Vec<&'a str>,
     indicators: Vec<IndicatorJson<'a>>,
-    evidence: &'a [Evidence],
-    recommended_actions: Vec<Action<'a>>,
+    evidence: Vec<EvidenceJson>,
+    recommended_actions: Vec<ActionJson>,
     cache: Cache,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a Node>,
@@ -236,7 +136,7 @@ struct TargetJson<'a> {
     defanged: bool,
     host: Option<String>,
     registrable_domain: Option<&'a str>,
-    sha256: &'a str,
+    sha256: String,
 }
 
 #[derive(Serialize)]
@@ -258,25 +158,63 @@ struct IndicatorJson<'a> {
 }
 
 impl<'a> IndicatorJson<'a> {
-    fn new(hit: &'a Hit) -> Self {
+    fn new(hit: &'a Hit<'a>) -> Self {
         Self {
             r#type: hit.kind,
             value: &hit.value,
-            r#match: hit.how,
-            feed: "policy",
+            r#match: hit.how.word(),
+            feed: hit.feed.map_or("policy", |feed| feed.name),
         }
     }
 }
 
 #[derive(Serialize)]
-struct Action<'a> {
-    action: &'a str,
+struct EvidenceJson {
+    code: &'static str,
+    points: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    scope: Option<&'a str>,
+    detail: Option<Cow<'static, str>>,
+}
+
+impl EvidenceJson {
+    fn new(evidence: &Evidence, verdict: &Verdict<'_>) -> Self {
+        let detail = match evidence.code {
+            Code::FeedMatch => {
+                let hit = verdict.hits.iter().find(|hit| !hit.embedded);
+                hit.map(|hit| format!("listed: {} ({})", hit.value, hit.how.word()).into())
+            }
+            Code::AddressInternal => Some("the address is private, local or reserved".into()),
+            Code::UrlInvalid => Some("the URL has no host that a browser would open".into()),
+            _ => None,
+        };
+        Self {
+            code: evidence.code.word(),
+            points: evidence.points.get(),
+            detail,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ActionJson {
+    action: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_s: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<&'a str>,
+    to: Option<&'static str>,
+}
+
+impl ActionJson {
+    fn of(action: Action) -> Self {
+        Self {
+            action: action.word(),
+            scope: None,
+            ttl_s: None,
+            to: None,
+        }
+    }
 }
 
 #[derive(Serialize)]

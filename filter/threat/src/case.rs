@@ -23,10 +23,8 @@ impl<'a> Case<'a> {
         match reach {
             Reach::Public => {}
             Reach::Documentation => self.is_documentation = true,
-            Reach::Internal => self.evidence.push(Code::AddressInternal, Points::NONE),
-            Reach::Metadata => {
+            Reach::Internal | Reach::Metadata => {
                 self.evidence.push(Code::AddressInternal, Points::NONE);
-                self.evidence.push(Code::AddressMetadata, Points::NONE);
             }
         }
     }

@@ -91,7 +91,11 @@ impl<'a> Judge<'a> {
     fn hear(&self, target: &Target<'_>, case: &mut Case<'a>) {
         let hosts = Hosts::of(target);
         for address in hosts.addresses() {
-            case.reach(Reach::of(address));
+            let reach = Reach::of(address);
+            case.reach(reach);
+            if self.model == Model::Quick2 && reach == Reach::Metadata {
+                case.evidence.push(Code::AddressMetadata, Points::NONE);
+            }
         }
         if hosts.names().any(address::is_internal_name) {
             case.evidence.push(Code::NameInternal, Points::NONE);
@@ -233,12 +237,13 @@ impl<'a> Judge<'a> {
             evidence: case.evidence,
             hits: case.hits,
             brand: case.brand,
-            registrable: self.registrable(target),
             max_age: u32::try_from(left).map_or(max_age, |left| max_age.min(left)),
         }
     }
 
-    fn registrable(&self, target: &Target<'_>) -> Option<usize> {
+    /// Where in the name of a target's host its registrable domain begins; `None` where nobody knows
+    #[must_use]
+    pub fn registrable(&self, target: &Target<'_>) -> Option<usize> {
         match target.host() {
             Some(Host::Domain(name)) => self.tables.as_ref()?.suffixes.registrable(name.as_bytes()),
             _ => None,

@@ -19,8 +19,6 @@ pub struct Verdict<'a> {
     pub hits: Vec<Hit<'a>>,
     /// The brand that it imitates
     pub brand: Option<&'a str>,
-    /// Where in the host's name the registrable domain begins, where that is known
-    pub registrable: Option<usize>,
     /// Seconds that the verdict may be kept
     pub max_age: u32,
 }

@@ -4,16 +4,25 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::judge;
+
 /// How the command is used.
 pub(crate) const USAGE: &str = "\
 usage: portcullis check [--json] [--strict] POLICY...
+       portcullis judge [--json] [--bundle FILE] [--policy POLICY] [TARGET...]
 
   check       find every error in policies, and what else is worth a look, with the filter's own code
     POLICY      a file, JSON or YAML (by extension, else by content); - is standard input
     --json      for machines: an array with an object for each file
     --strict    warnings fail too; notes never do
 
-exit status: 0 when every policy is valid, 1 when one isn't, 2 when the command line makes no sense
+  judge       say what targets are, with the filter's own engine
+    TARGET      a URL, domain, address, hash or payload; without any, each line of standard input is one
+    --bundle    the compiled feeds; without it what a target looks like is all there is
+    --policy    its own lists, and its model; without it the newest model
+    --json      for machines: an object a line
+
+exit status: 0 when every policy is valid and every target was judged, 1 otherwise, 2 when the command line makes no sense
 ";
 
 /// What is to be done.
@@ -23,6 +32,8 @@ pub(crate) enum Command {
     Help,
     /// Check policies.
     Check(Check),
+    /// Judge targets.
+    Judge(judge::Arguments),
 }
 
 /// The arguments of `check`.
@@ -43,6 +54,8 @@ pub(crate) enum Misuse {
     NoCommand,
     /// There is no policy.
     NoPolicy,
+    /// A flag has no value behind it.
+    NoValue(String),
     /// Nobody knows this word.
     Unknown(String),
 }
@@ -52,6 +65,7 @@ impl fmt::Display for Misuse {
         match self {
             Self::NoCommand => f.write_str("say what to do"),
             Self::NoPolicy => f.write_str("check: name at least one policy"),
+            Self::NoValue(flag) => write!(f, "{flag}: name a file"),
             Self::Unknown(word) => write!(f, "unknown argument `{word}`"),
         }
     }
@@ -65,6 +79,7 @@ impl Command {
         match command.to_str() {
             Some("help" | "--help" | "-h") => return Ok(Self::Help),
             Some("check") => {}
+            Some("judge") => return Self::judge(arguments),
             _ => return Err(Misuse::Unknown(command.display().to_string())),
         }
         let mut check = Check::default();
@@ -86,6 +101,34 @@ impl Command {
             return Err(Misuse::NoPolicy);
         }
         Ok(Self::Check(check))
+    }
+
+    fn judge(arguments: impl Iterator<Item = OsString>) -> Result<Self, Misuse> {
+        let mut judge = judge::Arguments::default();
+        let mut arguments = arguments;
+        let mut only_targets = false;
+        while let Some(argument) = arguments.next() {
+            let mut file = |flag: &str| {
+                let value = arguments.next();
+                value
+                    .map(PathBuf::from)
+                    .ok_or_else(|| Misuse::NoValue(flag.to_owned()))
+            };
+            match argument.to_str() {
+                Some(target) if only_targets => judge.targets.push(target.to_owned()),
+                Some("--") => only_targets = true,
+                Some("--help" | "-h") => return Ok(Self::Help),
+                Some("--json") => judge.json = true,
+                Some(flag @ "--bundle") => judge.bundle = Some(file(flag)?),
+                Some(flag @ "--policy") => judge.policy = Some(file(flag)?),
+                Some(flag) if flag.len() > 1 && flag.starts_with('-') => {
+                    return Err(Misuse::Unknown(flag.to_owned()));
+                }
+                Some("-") => {}
+                _ => judge.targets.push(argument.to_string_lossy().into_owned()),
+            }
+        }
+        Ok(Self::Judge(judge))
     }
 }
 
@@ -119,6 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn targets_are_judged() {
+        let judge = judge::Arguments {
+            bundle: Some("b".into()),
+            policy: Some("p.yaml".into()),
+            json: true,
+            targets: vec!["a.example".into(), "--json".into()],
+        };
+        let line = "judge --json --policy p.yaml a.example --bundle b -- --json";
+        assert_eq!(parse(line), Ok(Command::Judge(judge)));
+        for line in ["judge", "judge -"] {
+            assert_eq!(parse(line), Ok(Command::Judge(judge::Arguments::default())));
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_named() {
         for (line, message) in [
             ("", "say what to do"),
@@ -126,6 +184,8 @@ mod tests {
             ("check", "check: name at least one policy"),
             ("check --json", "check: name at least one policy"),
             ("check --jsno a", "unknown argument `--jsno`"),
+            ("judge --bundle", "--bundle: name a file"),
+            ("judge --bundel x", "unknown argument `--bundel`"),
         ] {
             assert_eq!(parse(line).unwrap_err().to_string(), message, "{line}");
         }

@@ -3,11 +3,13 @@
 mod arguments;
 mod check;
 mod document;
+mod judge;
 mod places;
 mod report;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use arguments::{Check, Command, USAGE};
 
@@ -15,6 +17,7 @@ fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
         Ok(Command::Help) => written(USAGE, ExitCode::SUCCESS),
         Ok(Command::Check(arguments)) => check(&arguments),
+        Ok(Command::Judge(arguments)) => judge(&arguments),
         Err(misuse) => {
             eprint!("portcullis: {misuse}\n\n{USAGE}");
             ExitCode::from(2)
@@ -42,6 +45,25 @@ fn check(arguments: &Check) -> ExitCode {
         ExitCode::SUCCESS
     };
     written(&text, code)
+}
+
+fn judge(arguments: &judge::Arguments) -> ExitCode {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whether a bundle is out of date is told by the machine's clock"
+    )]
+    let now = SystemTime::now();
+    let now = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
+    match judge::judge(arguments, now, io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) if failure.nobody_reads() => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("portcullis: {failure}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Writes to standard output. Who reads it may have left; the exit status still tells.

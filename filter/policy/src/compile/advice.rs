@@ -12,6 +12,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 use ipnet::IpNet;
+use portcullis_threat::Target;
 
 use super::quantity;
 use super::route::{DEFAULT_MAX_BODY, LARGEST_MAX_BODY};
@@ -19,7 +20,6 @@ use crate::bucket::Bucket;
 use crate::name::Name;
 use crate::node::Node;
 use crate::reader::{At, Errors, join};
-use crate::target::Target;
 
 /// One thing that is legal and yet worth a look
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -432,7 +432,7 @@ fn advise_indicators(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
                     .parse::<IpNet>()
                     .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
                     .map_or_else(|_| text.to_owned(), |network| format!("{network}")),
-                _ => Target::classify(text).canonical,
+                _ => Target::classify(text).canonical().to_owned(),
             };
             match seen.get(&same) {
                 Some(first) => {

@@ -1,27 +1,32 @@
 //! Reading `threat`.
 
-use crate::indicator::{Category, Indicators, List};
+use portcullis_threat::{Category, ListKind, Lists, Model};
+
 use crate::node::Node;
+use crate::policy::Threat;
 use crate::reader::{At, Errors};
 
 /// Most indicators that a policy may list itself
 const MAX_INDICATORS: usize = 10_000;
 
-pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Indicators {
-    let mut indicators = Indicators::default();
+pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Threat {
+    let mut threat = Threat::default();
     let Some(mut map) = at.map(errors) else {
-        return indicators;
+        return threat;
     };
+    if let Some(model) = map.take("model") {
+        threat.model = model.word(Model::WORDS, errors).unwrap_or_default();
+    }
     if let Some(mut lists) = map
         .require("indicators", errors)
         .and_then(|lists| lists.map(errors))
     {
         let mut count = 0usize;
         for (name, list) in [
-            ("domains", List::Domains),
-            ("hashes", List::Hashes),
-            ("networks", List::Networks),
-            ("urls", List::Urls),
+            ("domains", ListKind::Domains),
+            ("hashes", ListKind::Hashes),
+            ("networks", ListKind::Networks),
+            ("urls", ListKind::Urls),
         ] {
             for at in lists
                 .take(name)
@@ -29,7 +34,7 @@ pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Indicators {
                 .unwrap_or_default()
             {
                 count = count.saturating_add(1);
-                read_indicator(list, &at, &mut indicators, errors);
+                read_indicator(list, &at, &mut threat.lists, errors);
             }
         }
         if count > MAX_INDICATORS {
@@ -41,11 +46,11 @@ pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Indicators {
         lists.finish(errors);
     }
     map.finish(errors);
-    indicators
+    threat
 }
 
 /// An indicator is a string, or a value with its category.
-fn read_indicator(list: List, at: &At<'_>, indicators: &mut Indicators, errors: &mut Errors) {
+fn read_indicator(list: ListKind, at: &At<'_>, lists: &mut Lists, errors: &mut Errors) {
     let (value, category) = match at.node {
         Node::Map(_) => {
             let Some(mut map) = at.map(errors) else {
@@ -63,7 +68,7 @@ fn read_indicator(list: List, at: &At<'_>, indicators: &mut Indicators, errors: 
     let Some((text, at)) = value.and_then(|at| at.string(errors).map(|text| (text, at))) else {
         return;
     };
-    if let Err(error) = indicators.insert(list, text, category.unwrap_or(Category::Other)) {
+    if let Err(error) = lists.insert(list, text, category.unwrap_or(Category::Other)) {
         errors.push(&at.path, error);
     }
 }

@@ -7,6 +7,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+use portcullis_threat::{Classification, Judge, Target};
+
 use super::{Decision, Outcome};
 use crate::account::StoreError;
 use crate::bucket::Bucket;
@@ -27,9 +29,8 @@ use crate::recording::{ClientForm, MAX_TARGET, TargetForm};
 use crate::reply::{Dialect, Particulars, Reply};
 use crate::request::{Head, Moment, Request};
 use crate::route::{BodyRule, Class, OnUnknown, Route, VerdictRule};
-use crate::target::Target;
 use crate::trace::TraceId;
-use crate::verdict::{Asked, Classification, Verdict};
+use crate::verdict::{self, Asked};
 
 /// An outcome in the making
 #[derive(Debug)]
@@ -326,11 +327,19 @@ impl Draft {
             return;
         };
         let target = Target::classify(input);
-        let verdict = Verdict::judge(&target, &self.policy.indicators);
-        self.verdict = Some((verdict.classification, verdict.risk_score));
+        let policy = Rc::clone(&self.policy);
+        let judge = Judge {
+            model: policy.threat.model,
+            lists: Some(&policy.threat.lists),
+            bundle: None,
+            tables: None,
+            now: self.wall.checked_div(1_000_000_000).unwrap_or_default(),
+        };
+        let verdict = judge.judge(&target);
+        self.verdict = Some((verdict.classification, verdict.score.get()));
         let target_text = match self.policy.recording.target {
             TargetForm::None => None,
-            TargetForm::Hash => target.sha256.get(..16).map(ToOwned::to_owned),
+            TargetForm::Hash => target.sha256().to_hex().get(..16).map(ToOwned::to_owned),
             TargetForm::Full => Some(input.chars().take(MAX_TARGET).collect()),
         };
         if target_text.is_some() {
@@ -340,13 +349,13 @@ impl Draft {
         let forwards = unknown && verdict_rule.on_unknown == OnUnknown::Forward;
         if !verdict_rule.answers(class) || forwards {
             if rule.annotates {
-                edits.verdict = Some(verdict.to_header(&target));
+                edits.verdict = Some(verdict::to_header(&verdict, &target));
             }
             return;
         }
         let asked = Asked {
-            input,
             target: &target,
+            registrable: judge.registrable(&target),
             mode: class.map_or("quick", |class| &class.name),
             metadata: body.get("metadata"),
             decision: &self.decision.into(),
@@ -354,9 +363,11 @@ impl Draft {
                 .extras
                 .as_ref()
                 .and_then(|extras| extras.trace.as_ref()),
-            snapshot: self.policy.revision(),
+            snapshot: policy.revision(),
+            engine: judge.model.word(),
+            stale: judge.is_stale(),
         };
-        self.answer = Some(Answer::Verdict(verdict.to_json(&asked)));
+        self.answer = Some(Answer::Verdict(verdict::to_json(&verdict, &asked)));
         self.found(Reason::Answered, Rc::clone(&verdict_rule.rule));
     }
 
