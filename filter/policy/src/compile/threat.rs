@@ -14,13 +14,15 @@ pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Threat {
     let Some(mut map) = at.map(errors) else {
         return threat;
     };
-    if let Some(model) = map.take("model") {
+    let model = map.take("model");
+    if let Some(model) = &model {
         threat.model = model.word(Model::WORDS, errors).unwrap_or_default();
     }
-    if let Some(mut lists) = map
-        .require("indicators", errors)
-        .and_then(|lists| lists.map(errors))
-    {
+    let lists = match model {
+        Some(_) => map.take("indicators"),
+        None => map.require("indicators", errors),
+    };
+    if let Some(mut lists) = lists.and_then(|lists| lists.map(errors)) {
         let mut count = 0usize;
         for (name, list) in [
             ("domains", ListKind::Domains),

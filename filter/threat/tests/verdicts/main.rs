@@ -314,6 +314,29 @@ fn a_policy_lists_for_itself() {
     }
 }
 
+/// The README has a row for each code, and for no other
+#[test]
+fn evidence_is_documented() {
+    let words = |text: &'static str, before: &'static str, after: &'static str| {
+        let word = |line: &'static str| line.trim().split_once(before)?.1.split_once(after);
+        let is_word = |word: &&str| {
+            word.contains('_') && word.bytes().all(|b| b == b'_' || b.is_ascii_uppercase())
+        };
+        let mut words: Vec<_> = text
+            .lines()
+            .filter_map(word)
+            .map(|(word, _)| word)
+            .filter(is_word)
+            .collect();
+        words.sort_unstable();
+        words
+    };
+    let codes = words(include_str!("../../src/evidence.rs"), "=> \"", "\",");
+    let rows = words(include_str!("../../../../README.md"), "| `", "` |");
+    assert!(codes.len() > 15);
+    assert_eq!(codes, rows);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
