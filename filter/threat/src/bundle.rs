@@ -160,17 +160,7 @@ impl Bundle {
     /// How many keys (or segments of networks) a list has
     #[must_use]
     pub fn count(&self, list: List, what: Count) -> u32 {
-        let kind = match what {
-            Count::Urls => Kind::Urls,
-            Count::Domains => Kind::Domains,
-            Count::Addresses4 => Kind::Addresses4,
-            Count::Addresses6 => Kind::Addresses6,
-            Count::Hashes => Kind::Hashes,
-            Count::Segments4 => Kind::Networks4,
-            Count::Segments6 => Kind::Networks6,
-            Count::Confirmed => Kind::Confirmed,
-        };
-        self.section(kind, list).count
+        self.section(what.kind(), list).count
     }
 
     /// Its size in bytes
@@ -228,6 +218,26 @@ impl Bundle {
                     .ranges6(list)
                     .is_none_or(|ranges| ranges.is_orderly(rows))
         })
+    }
+
+    /// Whether keys of two bundles can be compared
+    #[cfg(feature = "write")]
+    #[must_use]
+    pub fn has_secret_of(&self, other: &Self) -> bool {
+        self.header.secret == other.header.secret
+    }
+
+    /// The keys of a set, ascending, as far as they are stored: from their first bit on, and how many bits its index has
+    #[cfg(feature = "write")]
+    #[must_use]
+    pub fn keys_of(&self, list: List, what: Count) -> (Vec<u64>, u8) {
+        let kind = what.kind();
+        let keys = match kind {
+            Kind::Networks6 | Kind::Confirmed => None,
+            _ => self.keys(kind, list),
+        };
+        let bits = self.section(kind, list).bits;
+        (keys.map_or_else(Vec::new, |keys| keys.all()), bits)
     }
 
     fn look_up(&self, list: List, set: Set, key: &[u8]) -> Option<Row> {
@@ -327,4 +337,19 @@ pub enum Count {
     Segments6,
     /// Keys that are stored in full
     Confirmed,
+}
+
+impl Count {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Urls => Kind::Urls,
+            Self::Domains => Kind::Domains,
+            Self::Addresses4 => Kind::Addresses4,
+            Self::Addresses6 => Kind::Addresses6,
+            Self::Hashes => Kind::Hashes,
+            Self::Segments4 => Kind::Networks4,
+            Self::Segments6 => Kind::Networks6,
+            Self::Confirmed => Kind::Confirmed,
+        }
+    }
 }

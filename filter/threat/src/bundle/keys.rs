@@ -60,6 +60,26 @@ impl<'a> KeySet<'a> {
         self.rows.get(at).copied()
     }
 
+    /// All keys, as far as they are stored
+    #[cfg(feature = "write")]
+    pub(super) fn all(&self) -> alloc::vec::Vec<u64> {
+        let place = |bytes: &[u8; 4]| usize::try_from(u32::from_le_bytes(*bytes)).ok();
+        let mut keys = alloc::vec::Vec::with_capacity(self.rests.len());
+        for (bucket, pair) in (0_u64..).zip(self.places.windows(2)) {
+            let [Some(from), Some(to)] =
+                [pair.first(), pair.last()].map(|bytes| bytes.and_then(place))
+            else {
+                continue;
+            };
+            for rest in self.rests.get(from..to).unwrap_or_default() {
+                let high = bucket.checked_shl(64_u32.saturating_sub(self.bits.into()));
+                let rest = u64::from(u32::from_le_bytes(*rest)) << 32;
+                keys.push(high.unwrap_or(0) | rest.checked_shr(self.bits.into()).unwrap_or(0));
+            }
+        }
+        keys
+    }
+
     /// Whether places and keys are in order, and every row is one of so many
     pub(super) fn is_orderly(&self, rows: u32) -> bool {
         let place = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes);

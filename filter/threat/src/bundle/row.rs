@@ -48,6 +48,12 @@ impl Scope {
         Self(self.0 | other.0)
     }
 
+    /// Without that
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether it says all of that
     #[must_use]
     pub const fn has(self, other: Self) -> bool {

@@ -1,0 +1,130 @@
+//! What one bundle has that another hasn't.
+
+use portcullis_threat::bundle::{Bundle, Count, List};
+use serde_json::{Map, Value, json};
+
+use crate::inspect::COUNTS;
+
+/// How two bundles differ
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Difference {
+    /// Feeds by name, with their indicators before and after
+    pub feeds: Vec<(String, Option<u32>, Option<u32>)>,
+    /// Sets by list and name, with what they hold before and after
+    pub sets: Vec<(List, &'static str, u32, u32)>,
+    /// Keys that came and keys that went; `None` when the bundles have other secrets, so that keys can't be compared
+    pub keys: Option<(usize, usize)>,
+}
+
+/// Compares two bundles
+#[must_use]
+pub fn diff(old: &Bundle, new: &Bundle) -> Difference {
+    let mut feeds: Vec<(String, Option<u32>, Option<u32>)> = old
+        .feeds()
+        .map(|feed| (feed.name.to_owned(), Some(feed.indicators), None))
+        .collect();
+    for feed in new.feeds() {
+        match feeds.iter_mut().find(|(name, _, _)| name == feed.name) {
+            Some((_, _, count)) => *count = Some(feed.indicators),
+            None => feeds.push((feed.name.to_owned(), None, Some(feed.indicators))),
+        }
+    }
+    let mut sets = Vec::new();
+    let mut keys = old.has_secret_of(new).then_some((0_usize, 0_usize));
+    for list in [List::Deny, List::Allow] {
+        for (word, what) in COUNTS {
+            let (before, after) = (old.count(list, what), new.count(list, what));
+            if before > 0 || after > 0 {
+                sets.push((list, word, before, after));
+            }
+            if what == Count::Confirmed {
+                continue;
+            }
+            if let Some((came, went)) = &mut keys {
+                let (more, less) = compare(&old.keys_of(list, what), &new.keys_of(list, what));
+                *came = came.saturating_add(more);
+                *went = went.saturating_add(less);
+            }
+        }
+    }
+    Difference { feeds, sets, keys }
+}
+
+/// How many of two ascending lists are only in the second, and only in the first
+///
+/// A set that grew may have a longer index and so longer keys: as many bits are compared as the shorter ones have.
+fn compare((old, old_bits): &(Vec<u64>, u8), (new, new_bits): &(Vec<u64>, u8)) -> (usize, usize) {
+    let bits = u32::from(*old_bits.min(new_bits)).saturating_add(32);
+    let cut = |keys: &[u64]| {
+        let shift = 64_u32.saturating_sub(bits);
+        let keys = keys.iter().map(|key| key.checked_shr(shift).unwrap_or(0));
+        keys.collect::<std::collections::BTreeSet<_>>()
+    };
+    let (old, new) = (cut(old), cut(new));
+    (new.difference(&old).count(), old.difference(&new).count())
+}
+
+impl Difference {
+    /// Whether anything differs
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_none_or(|keys| keys == (0, 0))
+            && self.feeds.iter().all(|(_, before, after)| before == after)
+            && self
+                .sets
+                .iter()
+                .all(|(_, _, before, after)| before == after)
+    }
+
+    /// For machines
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let feeds: Map<_, _> = self
+            .feeds
+            .iter()
+            .map(|(name, before, after)| (name.clone(), json!({"before": before, "after": after})))
+            .collect();
+        let sets = |list: List| {
+            let of = self.sets.iter().filter(move |(of, ..)| *of == list);
+            of.map(|(_, word, before, after)| {
+                (
+                    (*word).to_owned(),
+                    json!({"before": before, "after": after}),
+                )
+            })
+            .collect::<Map<_, _>>()
+        };
+        json!({
+            "feeds": feeds,
+            "deny": sets(List::Deny),
+            "allow": sets(List::Allow),
+            "keys": self.keys.map(|(came, went)| json!({"came": came, "went": went})),
+        })
+    }
+
+    /// For people
+    #[must_use]
+    pub fn text(&self) -> String {
+        let shown = |count: &Option<u32>| {
+            count.map_or_else(|| "none".to_owned(), |count| count.to_string())
+        };
+        let mut lines: Vec<String> = Vec::new();
+        for (name, before, after) in &self.feeds {
+            lines.push(format!(
+                "feed {name}: {} to {}",
+                shown(before),
+                shown(after)
+            ));
+        }
+        for (list, word, before, after) in &self.sets {
+            let list = if *list == List::Deny { "deny" } else { "allow" };
+            lines.push(format!("{list} {word}: {before} to {after}"));
+        }
+        lines.push(match self.keys {
+            Some((came, went)) => format!("{came} keys came, {went} went"),
+            None => "keys can't be compared: compile both with the same --secret-file".to_owned(),
+        });
+        lines.push(String::new());
+        lines.join("\n")
+    }
+}
