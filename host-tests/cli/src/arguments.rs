@@ -10,6 +10,7 @@ use crate::judge;
 pub(crate) const USAGE: &str = "\
 usage: portcullis check [--json] [--strict] POLICY...
        portcullis judge [--json] [--bundle FILE] [--policy POLICY] [TARGET...]
+       portcullis feed compile|inspect|diff|verify ...
 
   check       find every error in policies, and what else is worth a look, with the filter's own code
     POLICY      a file, JSON or YAML (by extension, else by content); - is standard input
@@ -21,6 +22,8 @@ usage: portcullis check [--json] [--strict] POLICY...
     --bundle    the compiled feeds; without it what a target looks like is all there is
     --policy    its own lists, and its model; without it the newest model
     --json      for machines: an object a line
+
+  feed        compile threat feeds into the bundle that the filter adopts, and look at bundles: feed --help
 
 exit status: 0 when every policy is valid and every target was judged, 1 otherwise, 2 when the command line makes no sense
 ";
@@ -34,6 +37,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Judge targets.
     Judge(judge::Arguments),
+    /// Do with feeds what these arguments say.
+    Feed(Vec<OsString>),
 }
 
 /// The arguments of `check`.
@@ -80,6 +85,7 @@ impl Command {
             Some("help" | "--help" | "-h") => return Ok(Self::Help),
             Some("check") => {}
             Some("judge") => return Self::judge(arguments),
+            Some("feed") => return Ok(Self::Feed(arguments.collect())),
             _ => return Err(Misuse::Unknown(command.display().to_string())),
         }
         let mut check = Check::default();

@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod document;
+mod feed;
 mod judge;
 mod places;
 mod report;
@@ -18,6 +19,14 @@ fn main() -> ExitCode {
         Ok(Command::Help) => written(USAGE, ExitCode::SUCCESS),
         Ok(Command::Check(arguments)) => check(&arguments),
         Ok(Command::Judge(arguments)) => judge(&arguments),
+        Ok(Command::Feed(arguments)) => match feed::run(arguments) {
+            feed::Outcome::Told(text, true) => written(&text, ExitCode::SUCCESS),
+            feed::Outcome::Told(text, false) => written(&text, ExitCode::FAILURE),
+            feed::Outcome::Misuse(misuse) => {
+                eprint!("portcullis: {misuse}\n\n{}", feed::USAGE);
+                ExitCode::from(2)
+            }
+        },
         Err(misuse) => {
             eprint!("portcullis: {misuse}\n\n{USAGE}");
             ExitCode::from(2)

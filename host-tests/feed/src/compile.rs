@@ -2,9 +2,11 @@
 
 use std::fmt;
 
+use portcullis_fit::Sections;
 use portcullis_threat::bundle::{
     Bundle, Fact, FeedEntry, Figures, List, Scope, Set, Table, Terms, Writer,
 };
+use portcullis_threat::structure::Suffixes;
 use sha2::{Digest, Sha256};
 
 use crate::format::Defaults;
@@ -23,10 +25,8 @@ pub struct Options<'a> {
     pub secret: Option<&'a [u8]>,
     /// The bundle that this one replaces: no feed may shrink to less than half
     pub previous: Option<&'a Bundle>,
-    /// Tables that go in as they are
-    pub tables: Vec<(Table, Vec<u8>)>,
-    /// Whether strangers register names below a name
-    pub is_public_suffix: Option<&'a dyn Fn(&str) -> bool>,
+    /// The tables of the structural evidence, and the public suffixes that no feed may condemn
+    pub sections: Option<&'a Sections>,
     /// Is told how many rows of which feed were read, now and then
     pub progress: Option<&'a dyn Fn(&str, usize)>,
 }
@@ -37,6 +37,13 @@ pub struct Options<'a> {
 ///
 /// When an input can't be read or isn't of its format, or the bundle can't be written. Bad rows stop nothing.
 pub fn compile(sources: &[Source], options: &Options<'_>) -> Result<Compiled, Error> {
+    let suffixes = match options.sections {
+        Some(sections) => {
+            let suffixes = Suffixes::new(&sections.suffixes);
+            Some(suffixes.ok_or_else(|| Error::new("the public suffixes are no such table"))?)
+        }
+        None => None,
+    };
     let mut inputs = Vec::new();
     for source in sources {
         inputs.push(Input::read(source, options)?);
@@ -58,6 +65,7 @@ pub fn compile(sources: &[Source], options: &Options<'_>) -> Result<Compiled, Er
     }
     let mut work = Work {
         options,
+        suffixes,
         writer,
         protected: Protected::default(),
         conflicts: Vec::new(),
@@ -224,6 +232,7 @@ impl fmt::Debug for Options<'_> {
 
 struct Work<'a> {
     options: &'a Options<'a>,
+    suffixes: Option<Suffixes<'a>>,
     writer: Writer,
     protected: Protected,
     conflicts: Vec<(String, usize, usize)>,
@@ -232,8 +241,11 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn finish(mut self, inputs: &[Input]) -> Result<Compiled, Error> {
-        for (table, bytes) in &self.options.tables {
-            self.writer.table(*table, bytes);
+        if let Some(sections) = self.options.sections {
+            self.writer.table(Table::Suffixes, &sections.suffixes);
+            self.writer.table(Table::Brands, &sections.brands);
+            self.writer.table(Table::Confusables, &sections.confusables);
+            self.writer.table(Table::Model, &sections.model);
         }
         let (bytes, figures): (Vec<u8>, Figures) = self
             .writer
@@ -407,8 +419,12 @@ impl Pass<'_, '_> {
 
     /// Who offers names to strangers is not what they do there
     fn narrow(&self, indicator: &mut Indicator) -> Result<(), Reason> {
-        let Some(is_suffix) = self.work.options.is_public_suffix else {
+        let Some(suffixes) = self.work.suffixes else {
             return Ok(());
+        };
+        let is_suffix = |name: &str| {
+            let suffix = suffixes.find(name.as_bytes());
+            suffix.listed && suffix.start == 0
         };
         match indicator {
             Indicator::Domain(name, _) if is_suffix(name) => Err(Reason::PublicSuffix),

@@ -21,7 +21,8 @@ pub(crate) fn of_seconds(seconds: u64) -> Option<u16> {
 }
 
 /// Seconds since 1970 of `YYYY-MM-DDTHH:MM:SSZ`; the time of day may be missing
-pub(crate) fn seconds(text: &str) -> Option<u64> {
+#[must_use]
+pub fn seconds(text: &str) -> Option<u64> {
     let midnight = u64::from(of(text)?).checked_mul(DAY)?;
     let Some(time) = text.trim().get(11..19) else {
         return Some(midnight);
@@ -39,7 +40,8 @@ pub(crate) fn seconds(text: &str) -> Option<u64> {
 }
 
 /// `YYYY-MM-DDTHH:MM:SSZ` of seconds since 1970
-pub(crate) fn write(seconds: u64) -> String {
+#[must_use]
+pub fn write(seconds: u64) -> String {
     let day = i64::try_from(seconds.checked_div(DAY).unwrap_or(0)).unwrap_or(0);
     let rest = seconds.checked_rem(DAY).unwrap_or(0);
     let part = |size: u64, of: u64| {

@@ -19,6 +19,7 @@ mod sign;
 mod source;
 
 pub use compile::{Options, compile};
+pub use day::{seconds, write as time};
 pub use diff::{Difference, diff};
 pub use format::Format;
 pub use inspect::inspect;
