@@ -151,6 +151,27 @@ impl Bundle {
         self.header.valid_until
     }
 
+    /// When the last of its feeds is out of date: after that nothing in it counts, in seconds since 1970
+    #[must_use]
+    pub fn current_until(&self) -> u64 {
+        let feeds = self.feeds().filter(|feed| !feed.allows);
+        feeds.map(|feed| feed.valid_until).max().unwrap_or(0)
+    }
+
+    /// When the last feed is out of date that lists a row, in seconds since 1970
+    #[must_use]
+    pub fn row_until(&self, row: &Row) -> u64 {
+        let mut until = 0;
+        let mut left = row.feeds;
+        while left != 0 {
+            let feed = u8::try_from(left.trailing_zeros()).ok();
+            let feed = feed.and_then(|number| self.feed(number));
+            until = feed.map_or(until, |feed| until.max(feed.valid_until));
+            left &= left.wrapping_sub(1);
+        }
+        until
+    }
+
     /// SHA-256 of all that stands before the seal: what the bundle is known by
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {

@@ -157,6 +157,27 @@ fn tables_and_feeds_are_read_back() {
 }
 
 #[test]
+fn a_row_is_current_as_long_as_one_of_its_feeds() {
+    let mut writer = portcullis_threat::bundle::Writer::new([0; 16], 1);
+    for (name, valid_until) in [("short", 100), ("long", 200)] {
+        let entry = portcullis_threat::bundle::FeedEntry {
+            valid_until,
+            ..sample::feed(name, "MIT")
+        };
+        writer.feed(entry).expect("a feed that fits");
+    }
+    for (key, feeds) in [(b"a", &[0_u8][..]), (b"b", &[1]), (b"c", &[1, 0])] {
+        for feed in feeds {
+            writer.add(List::Deny, Set::Url, key, &sample::fact(*feed, 50));
+        }
+    }
+    let bundle = open(writer.finish().expect("a bundle that fits").0);
+    let until = |key: &[u8]| bundle.row_until(&bundle.find(Set::Url, key).expect("listed"));
+    assert_eq!([until(b"a"), until(b"b"), until(b"c")], [100, 200, 200]);
+    assert_eq!((bundle.valid_until(), bundle.current_until()), (100, 200));
+}
+
+#[test]
 fn an_embedded_address_is_the_one_that_it_carries() {
     let bundle = open(sample::everything(1));
     let mapped = "::ffff:192.0.2.7".parse().expect("an address");

@@ -89,10 +89,10 @@ fn anchored(pattern: &str, scope: Scope) -> Result<Indicator, Reason> {
     let is_folder = path.ends_with('/') || path.is_empty();
     let is_reached =
         path.bytes().filter(|byte| *byte == b'/').count() <= DEEPEST && !path.contains('?');
-    let scope = match (is_folder, is_reached) {
-        (true, true) => scope.and(Scope::BELOW),
-        (false, _) if !open => scope,
-        _ => return Err(Reason::UnsupportedRule),
+    let scope = match (is_folder && is_reached, open) {
+        (true, _) => scope.and(Scope::BELOW),
+        (false, false) => scope,
+        (false, true) => return Err(Reason::UnsupportedRule),
     };
     let path = if path.is_empty() { "/" } else { path };
     indicator::url(format!("http://{name}{path}").as_bytes(), scope)
