@@ -7,6 +7,8 @@ mod bootstrap;
 mod client;
 mod comparison;
 mod envoy;
+#[cfg(feature = "fuel")]
+mod feeds;
 mod figure;
 mod footprint;
 #[cfg(feature = "fuel")]
@@ -62,9 +64,11 @@ fn run(arguments: &[String]) -> Result<()> {
         Task::Footprint { json } => footprint::run(&workspace, json),
         #[cfg(feature = "fuel")]
         Task::Fuel { json, write } => fuel::run(&workspace, json, write),
+        #[cfg(feature = "fuel")]
+        Task::Feeds { json } => feeds::run(&workspace, json),
         #[cfg(not(feature = "fuel"))]
-        Task::Fuel { .. } => Err(Failure::new(
-            "this build can't measure fuel",
+        Task::Fuel { .. } | Task::Feeds { .. } => Err(Failure::new(
+            "this build has no wasmtime to measure with",
             "build it with the feature `fuel`",
         )),
     }

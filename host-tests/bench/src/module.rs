@@ -22,6 +22,20 @@ pub(crate) fn gate(workspace: &Workspace) -> Result<PathBuf> {
 ///
 /// When no toolchain can be had, or the build fails.
 pub(crate) fn noop(workspace: &Workspace) -> Result<PathBuf> {
+    guest(workspace, "noop")
+}
+
+/// The plugin that looks things up in a threat bundle, built by the gate's own route.
+///
+/// # Errors
+///
+/// When no toolchain can be had, or the build fails.
+#[cfg(feature = "fuel")]
+pub(crate) fn lookup(workspace: &Workspace) -> Result<PathBuf> {
+    guest(workspace, "lookup")
+}
+
+fn guest(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     let (mut route, mut found) = toolchain::prepare(Target::Wasm, toolchain::forced()?)?;
     if matches!(route, Route::Given) {
         // A gate that was built elsewhere has no no-op with it.
@@ -36,14 +50,15 @@ pub(crate) fn noop(workspace: &Workspace) -> Result<PathBuf> {
         &found,
         &workspace.target().join("wasm"),
     )?;
-    command.args(["--quiet", "--package", "portcullis-noop", "--release"]);
+    command.args(["--quiet", "--release", "--package"]);
+    command.arg(format!("portcullis-{name}"));
     if !process::status(command.current_dir(workspace.root()))?.success() {
         return Err(Failure::new(
-            format!("the no-op filter does not build (route `{route}`)"),
+            format!("the guest `{name}` does not build (route `{route}`)"),
             "read the compiler's messages above",
         ));
     }
     Ok(folder
         .join(Target::Wasm.triple())
-        .join("release/portcullis_noop.wasm"))
+        .join(format!("release/portcullis_{name}.wasm")))
 }

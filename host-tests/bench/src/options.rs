@@ -8,7 +8,7 @@ use crate::variant::Variant;
 
 /// How the command is used.
 pub(crate) const USAGE: &str = "\
-cargo xtask bench --envoy | --law | --strangers | --fuel | --footprint  [--json]
+cargo xtask bench --envoy | --law | --strangers | --fuel | --footprint | --feeds  [--json]
   --envoy       CPU that each variant adds to a request in a real Envoy, in interleaved rounds (needs wrk)
     --rounds N         at least 5 for figures to publish (5)
     --seconds N        seconds a variant and round (1)
@@ -27,6 +27,8 @@ cargo xtask bench --envoy | --law | --strangers | --fuel | --footprint  [--json]
   --fuel        wasmtime fuel of a decision: a number that no machine changes
     --write            takes what was measured as the new budget
   --footprint   the module's size, its build when nothing changed, start-up CPU, memory a worker
+  --feeds       bytes of a threat bundle of 1 and of 10 million indicators, and nanoseconds of a lookup, natively and in wasmtime
+                (cargo run --release -p portcullis-bench -- --feeds, for native figures that mean something)
   Figures mean little on a busy machine: see the spreads.";
 
 /// One benchmark.
@@ -37,6 +39,7 @@ pub(crate) enum Task {
     Strangers(Strangers),
     Fuel { json: bool, write: bool },
     Footprint { json: bool },
+    Feeds { json: bool },
 }
 
 /// What `--envoy` compares, and how.
@@ -99,10 +102,17 @@ impl Task {
     pub(crate) fn parse(arguments: &[String]) -> Result<Self> {
         let mut given = Given(arguments.to_vec());
         let json = given.flag("--json");
-        let chosen = ["--envoy", "--law", "--fuel", "--footprint", "--strangers"]
-            .map(|name| given.flag(name));
+        let chosen = [
+            "--envoy",
+            "--law",
+            "--fuel",
+            "--footprint",
+            "--strangers",
+            "--feeds",
+        ]
+        .map(|name| given.flag(name));
         let task = match chosen {
-            [true, false, false, false, false] => Self::Envoy(Comparison {
+            [true, false, false, false, false, false] => Self::Envoy(Comparison {
                 json,
                 rounds: given.number("--rounds", 5)?,
                 seconds: given.number("--seconds", 1)?,
@@ -111,7 +121,7 @@ impl Task {
                 variants: variants(given.value("--only")?)?,
                 also: also(&mut given)?,
             }),
-            [false, true, false, false, false] => {
+            [false, true, false, false, false, false] => {
                 let queue = given.flag("--queue");
                 Self::Law(Law {
                     json,
@@ -120,16 +130,17 @@ impl Task {
                     queue,
                 })
             }
-            [false, false, true, false, false] => Self::Fuel {
+            [false, false, true, false, false, false] => Self::Fuel {
                 json,
                 write: given.flag("--write"),
             },
-            [false, false, false, true, false] => Self::Footprint { json },
-            [false, false, false, false, true] => Self::Strangers(Strangers {
+            [false, false, false, true, false, false] => Self::Footprint { json },
+            [false, false, false, false, true, false] => Self::Strangers(Strangers {
                 json,
                 count: given.number("--count", 1_000_000)?,
                 rate: given.number("--rate", 4000)?,
             }),
+            [false, false, false, false, false, true] => Self::Feeds { json },
             _ => return Err(Failure::new("name one benchmark", USAGE)),
         };
         match given.0.first() {

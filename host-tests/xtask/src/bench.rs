@@ -8,7 +8,7 @@ use crate::workspace::Workspace;
 
 /// How the command is used.
 pub const USAGE: &str =
-    "cargo xtask bench --envoy | --law | --strangers | --fuel | --footprint [--json]
+    "cargo xtask bench --envoy | --law | --strangers | --fuel | --footprint | --feeds [--json]
   What the gate costs, and that its limits hold; `cargo xtask bench --help-all` lists the options.";
 
 /// Runs the command.
@@ -34,9 +34,10 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     ))
 }
 
-/// wasmtime takes minutes to build, and only fuel is counted by it.
+/// wasmtime takes minutes to build, and only fuel is counted by it, and lookups are timed.
 fn features(arguments: &[String]) -> &'static [&'static str] {
-    if arguments.iter().any(|argument| argument == "--fuel") {
+    let needs = |argument: &String| ["--fuel", "--feeds"].contains(&argument.as_str());
+    if arguments.iter().any(needs) {
         &[]
     } else {
         &["--no-default-features"]
@@ -48,11 +49,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_fuel_needs_wasmtime() {
+    fn fuel_and_feeds_need_wasmtime() {
         let check = |argument: &str, expected: &[&str]| {
             assert_eq!(features(&[argument.to_owned()]), expected, "{argument}");
         };
         check("--fuel", &[]);
+        check("--feeds", &[]);
         check("--envoy", &["--no-default-features"]);
         check("--law", &["--no-default-features"]);
     }

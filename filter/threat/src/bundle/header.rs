@@ -33,8 +33,11 @@ pub(super) struct Section {
 impl Header {
     /// Reads the header of what may still be incomplete
     pub(super) fn read(bytes: &[u8]) -> Result<Self, Refusal> {
+        if !bytes.starts_with(MAGIC) {
+            return Err(Refusal::Format);
+        }
         let bytes = bytes.first_chunk::<HEADER>().ok_or(Refusal::Length)?;
-        if !bytes.starts_with(MAGIC) || u16_at(bytes, 8) != VERSION {
+        if u16_at(bytes, 8) != VERSION {
             return Err(Refusal::Format);
         }
         let mut secret = [0; 16];

@@ -1,0 +1,38 @@
+//! Looks things up in a threat bundle, to be timed from outside.
+//!
+//! The plugin's configuration is the bundle. The VM's says in three decimal numbers how many probes there are to
+//! be, among how many expressions, and from which on.
+
+mod probe;
+
+use portcullis_threat::{Bundle, Terms};
+use proxy_wasm::traits::{Context, RootContext};
+
+proxy_wasm::main! {{
+    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root) });
+}}
+
+#[derive(Debug)]
+struct Root;
+
+impl Context for Root {}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, _: usize) -> bool {
+        let asked = self.get_vm_configuration().unwrap_or_default();
+        let asked = String::from_utf8_lossy(&asked);
+        let mut numbers = asked.split(' ').filter_map(|word| word.parse().ok());
+        let (Some(probes), Some(count), Some(first)) =
+            (numbers.next(), numbers.next(), numbers.next())
+        else {
+            return false;
+        };
+        let bytes = self.get_plugin_configuration().unwrap_or_default();
+        let Ok(bundle) = Bundle::open(bytes, &Terms::default()) else {
+            return false;
+        };
+        // Every probe of a listed one must hit, and no other may.
+        let found = probe::probe(&bundle, probes, count, first);
+        found == if first == 0 { probes } else { 0 }
+    }
+}
