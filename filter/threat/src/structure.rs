@@ -84,25 +84,28 @@ pub fn examine_view<'t>(
     let input = Input::of(view, tables);
     let sums = sums(&input, &tables.model);
     let total = tables.model.score(sums.total(), view.has_path());
+    let floor = input.floor().filter(|(_, least)| *least > total);
     let positive = Group::ALL.iter().fold(0i32, |sum, group| {
         sum.saturating_add(sums.of(*group).max(0))
     });
     for group in Group::ALL {
-        let share = sums
-            .of(group)
-            .max(0)
-            .saturating_mul(i32::from(total))
-            .checked_div(positive)
-            .and_then(|share| u8::try_from(share).ok())
-            .unwrap_or(0);
+        let part = sums.of(group).max(0).saturating_mul(i32::from(total));
+        let part = part.checked_div(positive).unwrap_or(0);
+        let mut share = u8::try_from(part).unwrap_or(0);
+        if let Some((own, least)) = floor
+            && own == group
+        {
+            share = share.saturating_add(least.saturating_sub(total));
+        }
         if share > 0 {
             evidence.push(code(group), Points::new(share));
         }
     }
+    let total = floor.map_or(total, |(_, least)| least);
     // Names are for people: looked for once more only where there is something to tell.
-    let named = [Group::BrandHost, Group::LookAlike, Group::Homograph]
-        .iter()
-        .any(|group| sums.of(*group) > 0);
+    let named = [Group::BrandHost, Group::LookAlike, Group::Homograph];
+    let named = named.iter().any(|group| sums.of(*group) > 0)
+        || floor.is_some_and(|(group, _)| group == Group::Homograph);
     let brand = if named {
         input.brand().map(|name| name.text)
     } else {

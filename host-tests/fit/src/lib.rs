@@ -10,6 +10,8 @@ pub use suffixes::suffixes;
 
 /// The public suffix list, as published (MPL-2.0: see `data/README.md`)
 pub const PUBLIC_SUFFIX_LIST: &str = include_str!("../data/public_suffix_list.dat");
+/// Shared hosts that the list doesn't name
+pub const SHARED_HOSTS: &str = include_str!("../data/shared-hosts.txt");
 /// Brands and the domains of their owners
 pub const BRANDS: &str = include_str!("../data/brands.txt");
 /// The fitted model, as `cargo run --release -p portcullis-fit` writes it
@@ -47,7 +49,7 @@ impl Sections {
 /// What is wrong with the data, and where
 pub fn sections() -> Result<Sections, String> {
     Ok(Sections {
-        suffixes: suffixes(PUBLIC_SUFFIX_LIST)?,
+        suffixes: suffixes(PUBLIC_SUFFIX_LIST, SHARED_HOSTS)?,
         brands: brands(BRANDS)?,
         confusables: confusables(),
         model: MODEL.to_vec(),

@@ -2,13 +2,18 @@
 
 use portcullis_threat::structure::suffix::{SuffixRule, Suffixes};
 
-/// The section for a list in the format of publicsuffix.org
+/// The section for a list in the format of publicsuffix.org, and more names of shared hosts, one a line
 ///
 /// # Errors
 /// A rule that is no name, with its line
-pub fn suffixes(list: &str) -> Result<Vec<u8>, String> {
+pub fn suffixes(list: &str, shared_hosts: &str) -> Result<Vec<u8>, String> {
     let mut names = Vec::new();
     let mut private = false;
+    for host in shared_hosts.lines().map(str::trim) {
+        if !host.is_empty() && !host.starts_with('#') {
+            names.push((host.to_owned(), false, false, true));
+        }
+    }
     for (number, line) in (1u32..).zip(list.lines()) {
         let line = line.trim();
         if line.contains("===BEGIN PRIVATE DOMAINS===") {

@@ -13,8 +13,12 @@ const MAGIC: &[u8; 4] = b"BRD1";
 const NAME: usize = 8;
 const KEYED: usize = 6;
 const BITMAP: usize = 512;
+/// The shortest name that counts within a longer word
 #[cfg(feature = "write")]
 const FRAGMENT: usize = 5;
+/// The shortest name that is known by its skeleton, be it weak or strong
+#[cfg(feature = "write")]
+const SKELETON: usize = 5;
 const STRONG: u8 = 1;
 
 /// The table, borrowed
@@ -100,8 +104,8 @@ impl<'a> Brands<'a> {
             };
             let most = match found.text.len() {
                 0..5 => continue,
-                5..9 => 1,
-                _ => 2,
+                9.. if length >= 9 => 2,
+                _ => 1,
             };
             let distance = distance(text, found.text.as_bytes(), most);
             if distance == 0 {
@@ -131,7 +135,7 @@ impl<'a> Brands<'a> {
         })
     }
 
-    /// The strong name that a skeleton is the skeleton of
+    /// The name that a skeleton is the skeleton of
     pub(super) fn seen_as(&self, skeleton: &Skeleton) -> Option<Name<'a>> {
         self.keyed(self.skeletons, name(skeleton.as_bytes())).next()
     }
@@ -316,11 +320,13 @@ impl BrandTable {
             ]);
             text.extend(word.bytes());
             let id = u16::try_from(i).ok()?.to_le_bytes();
+            if word.len() >= SKELETON {
+                let skeleton = Skeleton::ascii(word.as_bytes())?;
+                skeletons.insert((name(skeleton.as_bytes()).to_be_bytes(), id));
+            }
             if !strong || word.len() < FRAGMENT {
                 continue;
             }
-            let skeleton = Skeleton::ascii(word.as_bytes())?;
-            skeletons.insert((name(skeleton.as_bytes()).to_be_bytes(), id));
             let key = u32::from_be_bytes(*word.as_bytes().first_chunk()?);
             fragments.insert((key.to_be_bytes(), id));
             let (byte, bit) = bitmap_place(key);

@@ -1,6 +1,6 @@
 //! The features of a URL. What is no feature, on purpose: the scheme, `www.`, that there is a path, a date.
 
-use super::brand::Name;
+use super::brand::{Brands, Name};
 use super::bytes::{Fnv, mix};
 use super::confusable::Skeleton;
 use super::model::{CLASSES, Model};
@@ -108,7 +108,7 @@ dims! {
     SubBigrams => Generated,
     SubLongest => HostShape,
     SubConsonants => Generated,
-    HostLength => HostShape,
+    NameLength => HostShape,
     HexLabel => Generated,
     TldKind => Suffix,
     Hosted => Hosting,
@@ -159,6 +159,7 @@ impl<'a, 't> Input<'a, 't> {
             tables
                 .brands
                 .owned(parts.registrable, parts.core, everywhere)
+                || tables.brands.owned(parts.platform, &[], false)
         });
         Self {
             view: *view,
@@ -172,16 +173,50 @@ impl<'a, 't> Input<'a, 't> {
     pub(super) fn brand(&self) -> Option<Name<'t>> {
         let parts = self.parts.filter(|_| !self.owned)?;
         let brands = &self.tables.brands;
-        let mut found = homograph(parts.core, &self.tables).map(|(name, _)| name);
-        for label in [parts.core, parts.sub] {
-            found = found
-                .or_else(|| text::tokens(label).find_map(|token| brands.exact(token)))
-                .or_else(|| Some(brands.within(label)?.0))
-                .or_else(|| {
-                    text::tokens(label).find_map(|token| Some(alike(token, &self.tables)?.0))
-                });
+        let labels = [parts.core, parts.sub];
+        let words = || labels.into_iter().flat_map(text::tokens);
+        homograph(parts.core, &self.tables)
+            .map(|(name, _)| name)
+            .or_else(|| {
+                words()
+                    .filter_map(|token| by_name(token, brands))
+                    .find(|name| name.strong)
+            })
+            .or_else(|| {
+                labels
+                    .into_iter()
+                    .find_map(|label| Some(brands.within(label)?.0))
+            })
+            .or_else(|| words().find_map(|token| Some(alike(token, &self.tables)?.0)))
+            .or_else(|| words().find_map(|token| by_name(token, brands)))
+    }
+}
+
+impl Input<'_, '_> {
+    /// What is too rare among the URLs that the model is fitted on and yet tells by itself: the score that it
+    /// gives at least
+    pub(super) fn floor(&self) -> Option<(Group, u8)> {
+        let port = self.view.port.is_some_and(|port| port != 80 && port != 443);
+        let core = self
+            .parts
+            .filter(|_| !self.owned)
+            .map_or(&[][..], |parts| parts.core);
+        match homograph(core, &self.tables) {
+            Some((_, 1)) => return Some((Group::Homograph, 65)),
+            Some(_) => return Some((Group::Homograph, 45)),
+            None => {}
         }
-        found
+        if !core.contains(&b'-') && matches!(alike(core, &self.tables), Some((_, 0))) {
+            Some((Group::LookAlike, 45))
+        } else if text::script(core) == 2 {
+            Some((Group::MixedScript, 42))
+        } else if self.view.userinfo {
+            Some((Group::Userinfo, 42))
+        } else if self.parts.is_none() && (port || text::extension(self.view.path) == 6) {
+            Some((Group::Address, 55))
+        } else {
+            None
+        }
     }
 }
 
@@ -205,46 +240,42 @@ pub(super) fn each(input: &Input<'_, '_>, visit: Visit<'_>) {
         (Site::Address(address), _) => dim(Dim::Literal, if address.is_ipv4() { 1 } else { 2 }),
         (Site::Name(_), None) => {}
     }
-    if input.view.has_path() {
+    // Nor in what it serves: strangers' pages are under suffixes of their own.
+    if !input.owned && input.view.has_path() {
         path(input, visit);
     }
 }
 
-fn host(parts: &Parts<'_>, tables: &Tables<'_>, visit: Visit<'_>) {
+fn host<'a>(parts: &Parts<'a>, tables: &Tables<'_>, visit: Visit<'_>) {
     let model = &tables.model;
     let hosted = !parts.platform.is_empty();
     suffixes(parts, visit);
     let mut dim = |dim: Dim, value: usize| visit(dim.group(), Feature::Dim(dim, value));
 
-    let core = text::Profile::of(parts.core);
-    dim(Dim::CoreLength, core.length / 2);
-    dim(Dim::CoreHyphens, core.hyphens);
-    dim(Dim::CoreTurns, core.turns);
-    dim(Dim::CoreConsonants, core.consonants);
-    if core.digits == core.length {
-        dim(Dim::CoreNumber, core.length);
-    } else {
-        dim(Dim::CoreDigits, core.digits);
+    // Punycode is no spelling: of such names only the letters that they stand for are looked at.
+    let plain = |label: &'a [u8]| if text::is_encoded(label) { &[] } else { label };
+    let (core_text, sub_text) = (plain(parts.core), plain(parts.sub));
+    if !core_text.is_empty() {
+        let core = text::Profile::of(core_text);
+        dim(Dim::CoreLength, core.length / 2);
+        dim(Dim::CoreHyphens, core.hyphens);
+        dim(Dim::CoreTurns, core.turns);
+        dim(Dim::CoreConsonants, core.consonants);
+        if core.digits == core.length {
+            dim(Dim::CoreNumber, core.length);
+        } else {
+            dim(Dim::CoreDigits, core.digits);
+        }
+        if core.letters >= 4 {
+            let vowels = core.vowels.saturating_mul(12).checked_div(core.letters);
+            dim(Dim::CoreVowels, vowels.unwrap_or(0));
+            dim(Dim::CoreBigrams, bigrams(core_text, model));
+        }
+        let length = parts.core.len().saturating_add(parts.sub.len());
+        dim(Dim::NameLength, length / 4);
     }
-    if core.letters >= 4 {
-        dim(
-            Dim::CoreVowels,
-            core.vowels
-                .saturating_mul(12)
-                .checked_div(core.letters)
-                .unwrap_or(0),
-        );
-        dim(Dim::CoreBigrams, bigrams(parts.core, model));
-    }
-    dim(
-        Dim::HostLength,
-        parts.registrable.len().saturating_add(parts.sub.len()) / 4,
-    );
-    if hosted {
-        dim(Dim::Hosted, 1);
-    }
-    if !parts.sub.is_empty() {
-        let sub = text::Profile::of(parts.sub);
+    if !sub_text.is_empty() {
+        let sub = text::Profile::of(sub_text);
         dim(Dim::SubLabels, sub.dots.saturating_add(1));
         dim(Dim::SubLength, sub.length / 3);
         dim(Dim::SubDigits, sub.digits);
@@ -252,10 +283,10 @@ fn host(parts: &Parts<'_>, tables: &Tables<'_>, visit: Visit<'_>) {
         dim(Dim::SubLongest, sub.longest / 3);
         dim(Dim::SubConsonants, sub.consonants);
         if sub.letters >= 4 {
-            dim(Dim::SubBigrams, bigrams(parts.sub, model));
+            dim(Dim::SubBigrams, bigrams(sub_text, model));
         }
     }
-    for label in parts.sub.split(|byte| *byte == b'.').chain([parts.core]) {
+    for label in sub_text.split(|byte| *byte == b'.').chain([core_text]) {
         let label = text::Profile::of(label);
         if label.length >= 8 && label.hex == label.length && label.digits > 0 && label.letters > 0 {
             dim(Dim::HexLabel, label.length / 4);
@@ -272,11 +303,12 @@ fn host(parts: &Parts<'_>, tables: &Tables<'_>, visit: Visit<'_>) {
         }
     }
     brand(parts, tables, hosted, &mut dim);
-    grams(1, parts.core, &mut |hash| {
+    let field = if hosted { 5 } else { 1 };
+    grams(field, core_text, &mut |hash| {
         visit(Group::HostPattern, Feature::HostGram(hash))
     });
-    if !parts.sub.is_empty() {
-        grams(2, parts.sub, &mut |hash| {
+    if !sub_text.is_empty() {
+        grams(2, sub_text, &mut |hash| {
             visit(Group::HostPattern, Feature::HostGram(hash))
         });
     }
@@ -288,6 +320,15 @@ pub(super) fn suffix_name(kind: u8, suffix: &[u8]) -> u32 {
 }
 
 fn suffixes(parts: &Parts<'_>, visit: Visit<'_>) {
+    // Under a shared host, the registry's suffix is the host's and not the tenant's.
+    if !parts.platform.is_empty() {
+        visit(Group::Hosting, Feature::Dim(Dim::Hosted, 1));
+        visit(
+            Group::Hosting,
+            Feature::Suffix(suffix_name(2, parts.platform)),
+        );
+        return;
+    }
     let kind = match parts.tld {
         b"com" | b"net" | b"org" => 1,
         b"edu" | b"gov" | b"mil" | b"int" | b"arpa" => 2,
@@ -304,12 +345,6 @@ fn suffixes(parts: &Parts<'_>, visit: Visit<'_>) {
             Feature::Suffix(suffix_name(1, parts.registry)),
         );
     }
-    if !parts.platform.is_empty() {
-        visit(
-            Group::Hosting,
-            Feature::Suffix(suffix_name(2, parts.platform)),
-        );
-    }
 }
 
 fn brand(parts: &Parts<'_>, tables: &Tables<'_>, hosted: bool, dim: &mut dyn FnMut(Dim, usize)) {
@@ -318,7 +353,7 @@ fn brand(parts: &Parts<'_>, tables: &Tables<'_>, hosted: bool, dim: &mut dyn FnM
     let (mut core, mut near) = (0usize, 0usize);
     for token in text::tokens(parts.core) {
         let whole = token.len() == parts.core.len();
-        if let Some(name) = brands.exact(token) {
+        if let Some(name) = by_name(token, brands) {
             core = core.max(match (whole, name.strong) {
                 (true, true) => 7,
                 (false, true) => 6,
@@ -353,7 +388,7 @@ fn brand(parts: &Parts<'_>, tables: &Tables<'_>, hosted: bool, dim: &mut dyn FnM
     }
     let mut sub = 0;
     for token in text::tokens(parts.sub) {
-        if let Some(name) = brands.exact(token) {
+        if let Some(name) = by_name(token, brands) {
             sub = sub.max(if name.strong { 4 } else { 1 });
         } else if sub == 0 && near == 0 && alike(token, tables).is_some() {
             near = 13;
@@ -380,18 +415,25 @@ fn brand(parts: &Parts<'_>, tables: &Tables<'_>, hosted: bool, dim: &mut dyn FnM
     }
 }
 
-/// The strong brand that a token nearly is, and by how many edits; 0 are letters that look alike
+/// The brand whose name a token is, be there digits at its ends
+fn by_name<'t>(token: &[u8], brands: &Brands<'t>) -> Option<Name<'t>> {
+    brands
+        .exact(token)
+        .or_else(|| brands.exact(text::stem(token)))
+}
+
+/// The brand that a token nearly is, and by how many edits; 0 are letters that look alike
 fn alike<'t>(token: &[u8], tables: &Tables<'t>) -> Option<(Name<'t>, u8)> {
     if !(4..=26).contains(&token.len()) || token.starts_with(b"xn--") {
         return None;
     }
     let brands = &tables.brands;
     if let Some(name) = Skeleton::ascii(token).and_then(|skeleton| brands.seen_as(&skeleton))
-        && name.text.as_bytes() != token
+        && name.text.as_bytes() != text::stem(token)
     {
         return Some((name, 0));
     }
-    brands.alike(token)
+    brands.alike(text::stem(token))
 }
 
 /// The brand that a label in other letters looks like: 1 letter by letter, 2 but for accents
@@ -405,22 +447,14 @@ fn homograph<'t>(core: &[u8], tables: &Tables<'t>) -> Option<(Name<'t>, usize)> 
     Some((name, if skeleton.accent { 2 } else { 1 }))
 }
 
+/// How much of a path and of a query is read letter by letter
+const LOOKED_AT: usize = 160;
+
 fn path(input: &Input<'_, '_>, visit: Visit<'_>) {
     let (path, query) = (input.view.path, input.view.query);
-    let short = |text: &mut [u8; 160], from: &[u8]| -> usize {
-        let mut length = 0usize;
-        for (cell, byte) in text.iter_mut().zip(from) {
-            *cell = byte.to_ascii_lowercase();
-            length = length.saturating_add(1);
-        }
-        length
-    };
-    let mut buffer = [0u8; 160];
-    let length = short(&mut buffer, path);
-    let lower = buffer.get(..length).unwrap_or_default();
-    let mut query_buffer = [0u8; 160];
-    let query_length = short(&mut query_buffer, query);
-    let query_lower = query_buffer.get(..query_length).unwrap_or_default();
+    let (mut path_buffer, mut query_buffer) = ([0u8; LOOKED_AT], [0u8; LOOKED_AT]);
+    let lower = text::squeeze(path, &mut path_buffer);
+    let query_lower = text::squeeze(query, &mut query_buffer);
 
     let mut dim = |dim: Dim, value: usize| visit(dim.group(), Feature::Dim(dim, value));
     if path.len() > 1 {
@@ -447,19 +481,13 @@ fn path(input: &Input<'_, '_>, visit: Visit<'_>) {
         );
         text::query_marks(query_lower, &mut |mark| dim(Dim::QueryMarks, mark));
     }
-    if !input.owned {
-        let brands = &input.tables.brands;
-        let names = text::tokens(lower).filter_map(|token| brands.exact(token));
-        let kind = names
-            .map(|name| if name.strong { 2 } else { 1 })
-            .max()
-            .unwrap_or(0);
-        match kind {
-            2 => dim(Dim::BrandInPath, 3),
-            _ if brands.within(lower).is_some() => dim(Dim::BrandInPath, 2),
-            1 => dim(Dim::BrandInPath, 1),
-            _ => {}
-        }
+    let brands = &input.tables.brands;
+    let names = text::tokens(lower).filter_map(|token| by_name(token, brands));
+    match names.map(|name| name.strong).max() {
+        Some(true) => dim(Dim::BrandInPath, 3),
+        _ if brands.within(lower).is_some() => dim(Dim::BrandInPath, 2),
+        Some(false) => dim(Dim::BrandInPath, 1),
+        None => {}
     }
     if path.len() > 1 {
         grams(3, lower, &mut |hash| {

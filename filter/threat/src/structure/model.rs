@@ -23,6 +23,9 @@ const BIGRAMS: usize = CLASSES * CLASSES;
 const DENSE: usize = DIMS * WIDTH;
 const THRESHOLDS: usize = GREATEST as usize * 4;
 
+/// No group of features alone weighs more than four logits, for or against
+const MOST: i32 = 4 * 1024;
+
 /// The model, borrowed
 #[derive(Clone, Copy, Debug)]
 pub struct Model<'a> {
@@ -55,9 +58,9 @@ impl Sums {
     }
 
     pub(super) fn total(&self) -> i32 {
-        self.0
-            .iter()
-            .fold(0, |total, sum| total.saturating_add(*sum))
+        self.0.iter().fold(0, |total, sum| {
+            total.saturating_add((*sum).clamp(-MOST, MOST))
+        })
     }
 }
 

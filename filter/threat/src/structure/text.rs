@@ -74,14 +74,16 @@ fn count(counter: &mut usize, holds: bool) {
     *counter = counter.saturating_add(usize::from(holds));
 }
 
-/// The words of a text: what letters and digits form, digits at either end cut off
+/// The words of a text: what letters and digits form
 pub(super) fn tokens(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| !byte.is_ascii_alphanumeric())
-        .map(|token| {
-            let stem = token.trim_digits();
-            if stem.len() >= 2 { stem } else { token }
-        })
         .filter(|token| !token.is_empty())
+}
+
+/// A word without the digits at its ends; the word itself if less than two letters remain
+pub(super) fn stem(token: &[u8]) -> &[u8] {
+    let stem = token.trim_digits();
+    if stem.len() >= 2 { stem } else { token }
 }
 
 trait TrimDigits {
@@ -105,15 +107,71 @@ impl TrimDigits for [u8] {
     }
 }
 
+/// A text in lower case, in which one character stands for each word that a generator made (a session, a hash,
+/// an identifier): its letters say nothing. What doesn't fit into the buffer is left out.
+pub(super) fn squeeze<'b>(text: &[u8], buffer: &'b mut [u8]) -> &'b [u8] {
+    let mut cells = buffer.iter_mut();
+    let mut put = |byte: u8| cells.next().map(|cell| *cell = byte);
+    let mut rest = text;
+    while !rest.is_empty() {
+        let length = rest
+            .iter()
+            .take_while(|byte| byte.is_ascii_alphanumeric())
+            .count();
+        let (word, tail) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        if is_generated(word) {
+            let _full = put(GENERATED);
+        } else {
+            let _full = word
+                .iter()
+                .try_for_each(|byte| put(byte.to_ascii_lowercase()));
+        }
+        let between = tail
+            .iter()
+            .take_while(|byte| !byte.is_ascii_alphanumeric())
+            .count();
+        let (between, tail) = tail.split_at_checked(between).unwrap_or((tail, &[]));
+        if between.iter().try_for_each(|byte| put(*byte)).is_none() {
+            break;
+        }
+        rest = tail;
+    }
+    let left = cells.len();
+    let used = buffer.len().saturating_sub(left);
+    buffer.get(..used).unwrap_or_default()
+}
+
+const GENERATED: u8 = 1;
+
+fn is_generated(word: &[u8]) -> bool {
+    let mut turns = 0usize;
+    for pair in word.windows(2) {
+        if let [a, b] = pair {
+            count(&mut turns, a.is_ascii_digit() != b.is_ascii_digit());
+        }
+    }
+    (word.len() >= 6 && turns >= 2) || word.len() >= 24
+}
+
+/// Whether a host's labels, or one of them, are punycode
+pub(super) fn is_encoded(labels: &[u8]) -> bool {
+    labels
+        .split(|byte| *byte == b'.')
+        .any(|label| label.starts_with(b"xn--"))
+}
+
 /// What a punycode label spells; `None` if it doesn't
 pub(super) fn unicode(label: &[u8]) -> Option<Vec<char>> {
     let encoded = core::str::from_utf8(label.strip_prefix(b"xn--")?).ok()?;
     idna::punycode::decode(encoded)
 }
 
-/// Of a punycode label: 1 if its letters are of one script (ASCII aside: Chinese, Japanese and Korean letters
+/// 0 of an ASCII label; of a punycode label 1 if its letters are of one script (ASCII aside: Chinese, Japanese and Korean letters
 /// mix with it in good faith), 2 if Latin letters stand with Greek, Cyrillic or Armenian ones
 pub(super) fn script(label: &[u8]) -> usize {
+    if !label.starts_with(b"xn--") {
+        return 0;
+    }
     let Some(characters) = unicode(label) else {
         return 2;
     };
@@ -138,9 +196,10 @@ pub(super) fn extension(path: &[u8]) -> usize {
         b".asp" | b".aspx" | b".ashx" => 4,
         b".jsp" | b".do" | b".action" | b".cgi" | b".cfm" | b".pl" => 5,
         b".exe" | b".msi" | b".scr" | b".bat" | b".cmd" | b".ps1" | b".vbs" | b".hta" | b".lnk"
-        | b".apk" | b".jar" | b".dll" | b".js" | b".sh" | b".bin" | b".elf" | b".iso" => 6,
+        | b".apk" | b".jar" | b".dll" | b".sh" | b".bin" | b".elf" | b".iso" => 6,
         b".zip" | b".rar" | b".7z" | b".gz" | b".tar" | b".tgz" => 7,
-        b".jpg" | b".jpeg" | b".png" | b".gif" | b".svg" | b".webp" | b".ico" | b".css" => 8,
+        b".jpg" | b".jpeg" | b".png" | b".gif" | b".svg" | b".webp" | b".ico" | b".css"
+        | b".js" => 8,
         b".pdf" | b".doc" | b".docx" | b".xls" | b".xlsx" | b".txt" | b".xml" | b".json" => 9,
         _ => 10,
     }
