@@ -4,7 +4,7 @@ use core::cell::RefCell;
 use std::rc::Rc;
 
 use portcullis_policy::{
-    AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Leases, Outcome, Pause, Policy,
+    AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Leases, Mode, Outcome, Pause, Policy,
     RateHeaders, Reason, Reply, Request, Step, Waiting, is_reserved, parse_client,
 };
 use proxy_wasm::traits::{Context, HttpContext};
@@ -49,6 +49,8 @@ enum Phase {
     },
     /// The request went on; the response gets these headers
     Forwarded(Option<RateHeaders>, Option<Box<str>>),
+    /// The request went on, and so does everything else: nothing comes of the decision
+    Observed,
     /// We have answered, or tried to
     Replied,
 }
@@ -188,6 +190,7 @@ impl Stream {
         } = outcome;
         self.leases.extend(leases);
         let next = match &decision {
+            Decision::Forward(_) if record.mode == Mode::Observe => Phase::Observed,
             Decision::Forward(edits) => {
                 if editing == Editing::All && edit(edits).is_err() {
                     // A request whose credential or claims could not be taken off never goes on.
@@ -219,9 +222,10 @@ impl Stream {
     /// Goes on where the queue has let the request go, or an answer has come
     fn settle(&mut self) {
         while let Phase::Asked(asked) = &self.phase
-            && let Some(phase) = Asked::take(asked)
+            && let Some((phase, leases)) = Asked::take(asked)
         {
             self.phase = phase;
+            self.leases.extend(leases);
             self.asked = true;
         }
         if matches!(self.phase, Phase::Held { .. })
@@ -234,10 +238,19 @@ impl Stream {
 }
 
 impl Phase {
+    /// Whether not one byte of the request may change
+    fn is_observed(&self) -> bool {
+        match self {
+            Self::Observed => true,
+            Self::Body(waiting) => waiting.is_observed(),
+            _ => false,
+        }
+    }
+
     /// What a callback returns that decides nothing
     fn action(&self) -> Action {
         match self {
-            Self::Forwarded(..) => Action::Continue,
+            Self::Forwarded(..) | Self::Observed => Action::Continue,
             // A body before its headers is nothing that we have let through.
             Self::Fresh | Self::Asked(_) | Self::Body(_) | Self::Held { .. } | Self::Replied => {
                 Action::Pause
@@ -264,17 +277,17 @@ enum Extent {
 enum Asked {
     Waiting(Extent),
     /// The answer came: the phase is to be taken over by the stream
-    Done(Phase),
+    Done(Phase, Leases),
     /// It was taken over
     Gone,
 }
 
 impl Asked {
     /// The phase that the stream is in since the answer came
-    fn take(asked: &RefCell<Self>) -> Option<Phase> {
+    fn take(asked: &RefCell<Self>) -> Option<(Phase, Leases)> {
         let mut asked = asked.try_borrow_mut().ok()?;
         match core::mem::replace(&mut *asked, Self::Gone) {
-            Self::Done(phase) => Some(phase),
+            Self::Done(phase, leases) => Some((phase, leases)),
             other => {
                 *asked = other;
                 None
@@ -308,8 +321,9 @@ impl Asker for Parked {
         let mut stream = Stream::new(self.context, self.root, self.policy);
         let action = stream.take_or_refuse(step, extent);
         let phase = core::mem::replace(&mut stream.phase, Phase::Replied);
+        let leases = core::mem::take(&mut stream.leases);
         if let Ok(mut asked) = self.asked.try_borrow_mut() {
-            *asked = Asked::Done(phase);
+            *asked = Asked::Done(phase, leases);
         }
         if action == Action::Continue && hostcall::continue_request().is_err() {
             let _: Result<(), HostError> = hostcall::close_request();
@@ -387,7 +401,7 @@ impl HttpContext for Stream {
 
     fn on_http_request_trailers(&mut self, _: usize) -> Action {
         self.settle();
-        if strip_trailers().is_err() {
+        if !self.phase.is_observed() && strip_trailers().is_err() {
             queue::leave(self.context);
             callout::leave(self.context);
             return self.unavailable(Reason::HostFailed);
@@ -421,7 +435,7 @@ impl HttpContext for Stream {
             // The host answered before the body was in, or the time had come.
             Phase::Body(waiting) => (waiting.rate(), None),
             Phase::Held { rate, .. } => (rate.as_ref(), None),
-            Phase::Fresh | Phase::Asked(_) | Phase::Replied => (None, None),
+            Phase::Fresh | Phase::Asked(_) | Phase::Observed | Phase::Replied => (None, None),
         };
         // A response that can't be given a header is still the response.
         if let Some(rate) = rate {

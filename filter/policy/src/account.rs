@@ -82,6 +82,11 @@ impl AccountKey {
         ])
     }
 
+    /// Where a rule that does not bind keeps what it would keep here
+    pub(crate) fn shadow(self) -> Self {
+        Self::hash(&[b"shadow", &self.0])
+    }
+
     /// One record of a table
     pub(crate) fn part(self, number: u16) -> Self {
         let mut key = self.0;

@@ -9,7 +9,7 @@ use crate::node::Node;
 use crate::reason::Reason;
 use crate::request::{Head, One};
 use crate::route::{BodyRule, Class};
-use crate::schema::{Fault, ONCE};
+use crate::schema::{Fault, Field, ONCE};
 use crate::spelling::is_variant;
 
 impl BodyRule {
@@ -48,19 +48,44 @@ impl BodyRule {
     /// The first of these, and of each the first in the order of the fields' names: what is wrong
     /// with the whole; a field; the class; another spelling of an inspected field; a value that is
     /// not for the tier.
-    pub(crate) fn read(&self, bytes: &[u8], tier: &Name) -> Result<(Node, Option<&Class>), Fault> {
+    pub(crate) fn read(
+        &self,
+        bytes: &[u8],
+        tier: &Name,
+        who: u64,
+    ) -> Result<(Node, Option<&Class>), Fault> {
         let Ok(body @ Node::Map(_)) = Node::parse_json(bytes) else {
             return Err(self.fault(Reason::BodyMalformed));
         };
-        for field in &self.fields {
+        let bound = |field: &&Field| field.enforcement.binds(who);
+        for field in self.fields.iter().filter(bound) {
             field.check(body.get(&field.name))?;
         }
         let class = self.class_of(&body)?;
-        self.check_variants(&body)?;
-        for field in &self.fields {
+        self.check_doubts(who, &|name| body.has_variant(name))?;
+        for field in self.fields.iter().filter(bound) {
             field.check_tier(body.get(&field.name), tier)?;
         }
         Ok((body, class))
+    }
+
+    /// Hands out what fields that don't bind find: the first thing of each
+    pub(crate) fn shadows(&self, body: &Node, tier: &Name, who: u64, would: &mut dyn FnMut(Fault)) {
+        for field in &self.fields {
+            if field.enforcement.binds(who) {
+                continue;
+            }
+            let value = body.get(&field.name);
+            let found = field.check(value).and_then(|()| {
+                if body.has_variant(&field.name) {
+                    return Err(field.ambiguous());
+                }
+                field.check_tier(value, tier)
+            });
+            if let Err(fault) = found {
+                would(fault);
+            }
+        }
     }
 
     fn class_of(&self, body: &Node) -> Result<Option<&Class>, Fault> {
@@ -81,21 +106,21 @@ impl BodyRule {
         })
     }
 
-    /// Refuses another spelling of a field that is inspected: some upstreams read it as the field
-    fn check_variants(&self, body: &Node) -> Result<(), Fault> {
-        let Node::Map(entries) = body else {
-            return Ok(());
-        };
-        self.check_doubts(&|name| entries.iter().any(|(key, _)| is_variant(key, name)))
-    }
-
     /// Refuses a request of which it is in doubt what an upstream takes for an inspected field
     ///
     /// # Errors
     ///
     /// [`Reason::FieldAmbiguous`].
-    pub(crate) fn check_doubts(&self, is_doubtful: &dyn Fn(&str) -> bool) -> Result<(), Fault> {
-        if let Some(field) = self.fields.iter().find(|field| is_doubtful(&field.name)) {
+    pub(crate) fn check_doubts(
+        &self,
+        who: u64,
+        is_doubtful: &dyn Fn(&str) -> bool,
+    ) -> Result<(), Fault> {
+        let mut bound = self
+            .fields
+            .iter()
+            .filter(|field| field.enforcement.binds(who));
+        if let Some(field) = bound.find(|field| is_doubtful(&field.name)) {
             return Err(field.ambiguous());
         }
         match &self.classes {
@@ -114,6 +139,13 @@ impl BodyRule {
             rule: Rc::clone(&self.rule),
             field: None,
         }
+    }
+}
+
+impl Node {
+    /// Whether another spelling of a field is there: some upstreams read it as the field
+    fn has_variant(&self, name: &str) -> bool {
+        matches!(self, Self::Map(entries) if entries.iter().any(|(key, _)| is_variant(key, name)))
     }
 }
 

@@ -182,6 +182,11 @@ fn charged(bucket: &Bucket, tat: u64, now: u64, result: Result<(), Refused>) -> 
     }
 }
 
+/// A number for an address, the same in every worker and every Envoy
+pub(crate) fn number(client: Option<IpAddr>) -> u64 {
+    AccountKey::hash(&[b"client", &prefix(client)]).low_bits()
+}
+
 /// What of an address counts: all of IPv4, the /64 of IPv6
 pub(crate) fn prefix(client: Option<IpAddr>) -> [u8; 17] {
     let (kind, address) = match client {

@@ -25,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 use crate::account::AccountKey;
 use crate::bucket::Bucket;
+use crate::enforcement::Enforcement;
 use crate::error::ConfigError;
 use crate::key::read_name as name;
 use crate::name::Name;
@@ -67,6 +68,9 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         .take("mode")
         .and_then(|mode| mode.word(MODES, errors))
         .unwrap_or(Mode::Enforce);
+    let rollout = map.take("rollout").map_or(Enforcement::ALWAYS, |at| {
+        read_rollout(&at, mode == Mode::Enforce, errors)
+    });
     let pause = map
         .take("pause")
         .and_then(|pause| pause.word(PAUSES, errors))
@@ -78,7 +82,7 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         .take("probes")
         .map(|probes| read_probes(&probes, errors))
         .unwrap_or_default();
-    let (denied_clients, exempt_clients) = map
+    let clients = map
         .take("clients")
         .map(|clients| read_clients(&clients, errors))
         .unwrap_or_default();
@@ -142,11 +146,13 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         revision,
         digest,
         mode,
+        rollout,
         pause,
         max_accounts: max_accounts.unwrap_or(DEFAULT_MAX_ACCOUNTS),
         probes,
-        denied_clients,
-        exempt_clients,
+        denied_clients: clients.denied,
+        denial: clients.denial,
+        exempt_clients: clients.exempt,
         limits_clients: apis.iter().any(|api: &Rc<Api>| api.limits_clients),
         unauthenticated: unauthenticated?,
         unauthenticated_name: Name::parse("unauthenticated").ok()?,
@@ -174,6 +180,28 @@ const MODES: &[(&str, Mode)] = &[
 ];
 
 const PAUSES: &[(&str, Pause)] = &[("body", Pause::Body), ("headers", Pause::Headers)];
+
+/// Reads `mode` and `rollout` of a rule: for whom it binds
+fn enforcement(map: &mut Map<'_>, errors: &mut Errors) -> Enforcement {
+    let mode = map.take("mode");
+    let binds = mode.and_then(|at| at.word(&[("enforce", true), ("shadow", false)], errors));
+    let binds = binds.unwrap_or(true);
+    let whole = if binds {
+        Enforcement::ALWAYS
+    } else {
+        Enforcement::SHADOW
+    };
+    let rollout = map.take("rollout");
+    rollout.map_or(whole, |at| read_rollout(&at, binds, errors))
+}
+
+fn read_rollout(at: &At<'_>, binds: bool, errors: &mut Errors) -> Enforcement {
+    if !binds {
+        errors.push(&at.path, "belongs to mode: enforce");
+    }
+    let parts = quantity::read_percentage(at, errors);
+    Enforcement::of_million(parts.unwrap_or_default())
+}
 
 /// A key of a map that is a name, or an error
 fn key_name(key: &str, at: &At<'_>, errors: &mut Errors) -> Option<Name> {
@@ -234,18 +262,43 @@ fn check_path(text: &str, at: &At<'_>, errors: &mut Errors) {
     }
 }
 
+/// What the policy says of clients' addresses
+struct Clients {
+    denied: Vec<IpNet>,
+    denial: Enforcement,
+    exempt: Vec<IpNet>,
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        Self {
+            denied: Vec::new(),
+            denial: Enforcement::ALWAYS,
+            exempt: Vec::new(),
+        }
+    }
+}
+
 /// Reads `clients`: the networks that may not call, and those that no limit counts
-fn read_clients(at: &At<'_>, errors: &mut Errors) -> (Vec<IpNet>, Vec<IpNet>) {
+fn read_clients(at: &At<'_>, errors: &mut Errors) -> Clients {
     let Some(mut map) = at.map(errors) else {
-        return Default::default();
+        return Clients::default();
     };
+    let denial = enforcement(&mut map, errors);
     let mut networks = |name| map.take(name).map(|at| read_networks(&at, errors));
     let (denied, exempt) = (networks("deny"), networks("exempt"));
     if denied.is_none() && exempt.is_none() {
         errors.push(&at.path, "says nothing: write deny or exempt");
     }
+    if denied.is_none() && denial != Enforcement::ALWAYS {
+        errors.push(&at.path, "mode and rollout belong to deny");
+    }
     map.finish(errors);
-    (denied.unwrap_or_default(), exempt.unwrap_or_default())
+    Clients {
+        denied: denied.unwrap_or_default(),
+        denial,
+        exempt: exempt.unwrap_or_default(),
+    }
 }
 
 fn read_networks(at: &At<'_>, errors: &mut Errors) -> Vec<IpNet> {

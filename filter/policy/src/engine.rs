@@ -140,6 +140,12 @@ impl AwaitBody {
         &self.edits
     }
 
+    /// Whether nothing comes of the decision, for who is asking: not one byte of the request may change
+    #[must_use]
+    pub fn is_observed(&self) -> bool {
+        self.draft.is_observed
+    }
+
     /// The rate headers of a response that comes before the decision, such as a timeout
     #[must_use]
     pub fn rate(&self) -> Option<&RateHeaders> {
@@ -346,7 +352,11 @@ impl Engine {
                 ))
             }
             Finding::Body { route, key } => {
-                let edits = draft.edits_for(&key, reserved);
+                let edits = if draft.is_observed {
+                    Edits::none()
+                } else {
+                    draft.edits_for(&key, reserved)
+                };
                 draft.key = Some(Rc::clone(&key));
                 self.await_body(
                     AwaitBody {
@@ -411,17 +421,27 @@ impl Engine {
             return draft.finish(None);
         };
         let read = match body {
-            Body::Complete(bytes) => rule.read(bytes, &key.tier.name),
+            Body::Complete(bytes) => rule.read(bytes, &key.tier.name, draft.who),
             Body::TooLarge => Err(rule.fault(Reason::BodyTooLarge)),
         };
         let (body, class) = match read {
             Ok(read) => read,
+            Err(fault) if !rule.binds(draft.who) => {
+                draft.would(fault.reason, &fault.rule);
+                draft.found(Reason::Allowed, Rc::clone(&route.rule));
+                draft.edits = Some(edits);
+                return self.settle_principal(draft, &key, Cost::of(&route, 1), moment, store);
+            }
             Err(fault) => {
                 draft.particulars.field = fault.field;
                 draft.found(fault.reason, fault.rule);
                 return self.settle_principal(draft, &key, Cost::of(&route, 1), moment, store);
             }
         };
+        let who = draft.who;
+        rule.shadows(&body, &key.tier.name, who, &mut |fault| {
+            draft.would(fault.reason, &fault.rule);
+        });
         draft.class = class.map(|class| Rc::clone(&class.name));
         if rule.annotates {
             edits.class = draft.class.clone();
@@ -453,7 +473,8 @@ impl Engine {
         };
         // 429 at once where not even the cheapest class could go: the body would be read for
         // nothing.
-        let spends = route.spends_tier && !waiting.draft.is_exempt;
+        let binds = key.tier.enforcement.binds(waiting.draft.who);
+        let spends = route.spends_tier && !waiting.draft.is_exempt && binds;
         if let (true, Some(bucket)) = (spends, &key.tier.bucket) {
             let charge = waiting.draft.charge(&key, bucket, rule.least_cost());
             let peeked = self.limiter.peek(&charge, moment.monotonic, store);
@@ -465,10 +486,19 @@ impl Engine {
             else {
                 return Step::Decided(waiting.draft.charged(&key, moment.monotonic, peeked));
             };
-            waiting.rate = Some(waiting.draft.rate(standing, &key.tier.name));
+            if !waiting.is_observed() {
+                waiting.rate = Some(waiting.draft.rate(standing, &key.tier.name));
+            }
         }
         if let Err(fault) = rule.check_head(head) {
             let mut draft = waiting.draft;
+            if !rule.binds(draft.who) {
+                draft.would(fault.reason, &fault.rule);
+                draft.found(Reason::Allowed, Rc::clone(&route.rule));
+                draft.edits = Some(waiting.edits);
+                let cost = Cost::of(&route, 1);
+                return Step::Decided(self.settle_principal(draft, &key, cost, moment, store));
+            }
             draft.found(fault.reason, fault.rule);
             return Step::Decided(self.settle_principal(
                 draft,

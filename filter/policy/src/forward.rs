@@ -62,6 +62,11 @@ impl Edits {
         }
     }
 
+    /// No edit at all
+    pub(crate) fn none() -> Self {
+        Self::new(None, Vec::new())
+    }
+
     /// Hands out each edit, in the order in which they are to be made
     pub fn each(&self, mut edit: impl FnMut(Edit<'_>)) {
         for name in &self.reserved {

@@ -37,6 +37,8 @@ pub(crate) struct Key {
     pub(crate) principal: Name,
     pub(crate) tier: Rc<Tier>,
     pub(crate) account: AccountKey,
+    /// The principal as rules know it that bind a share: see [`Enforcement`](crate::enforcement::Enforcement)
+    pub(crate) who: u64,
     /// One bit a scope of the API
     pub(crate) scopes: u64,
     /// Seconds since the Unix epoch: valid from here

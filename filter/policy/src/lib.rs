@@ -62,6 +62,7 @@ mod compile;
 mod counter;
 mod credential;
 mod domain;
+mod enforcement;
 mod engine;
 mod error;
 mod format;

@@ -6,9 +6,11 @@ use core::net::IpAddr;
 
 use crate::account::{Account, AccountKey, AccountStore, StoreError};
 use crate::bucket::{Bucket, Refused};
+use crate::enforcement::Enforcement;
 use crate::name::Name;
 use crate::place::Place;
 use crate::rate::Standing;
+use crate::reason::Reason;
 use crate::record::Rule;
 use crate::slots::{Slot, Slots};
 use crate::window::{Passed, Window};
@@ -21,6 +23,7 @@ pub(crate) struct Limit {
     pub(crate) kind: Kind,
     /// Whether a request goes on that is over the limit, and only says so
     pub(crate) tags: bool,
+    pub(crate) enforcement: Enforcement,
     /// Where the limit's records begin that belong to no principal
     pub(crate) table: AccountKey,
     pub(crate) rule: Rc<Rule>,
@@ -60,6 +63,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) id: u64,
     /// What the request's class costs
     pub(crate) cells: u64,
+    /// Whether the limit does not bind: it then has records of its own
+    pub(crate) is_shadow: bool,
 }
 
 /// What became of a request at a limit
@@ -179,12 +184,29 @@ impl Limit {
         }
     }
 
+    /// Why a request is refused that is over the limit
+    pub(crate) fn reason(&self) -> Reason {
+        match self.kind {
+            Kind::Slots(_) => Reason::ConcurrencyLimited,
+            Kind::Rate(_) | Kind::Window(_) => Reason::RateLimited,
+        }
+    }
+
     /// Whether what is left of the limit is told to clients: slots are no rate
     pub(crate) fn is_told(&self) -> bool {
         !matches!(self.kind, Kind::Slots(_))
     }
 
     fn place(&self, subject: &Subject<'_>) -> Place {
+        let place = self.bound_place(subject);
+        if subject.is_shadow {
+            place.shadow()
+        } else {
+            place
+        }
+    }
+
+    fn bound_place(&self, subject: &Subject<'_>) -> Place {
         match (self.per, subject.account) {
             (Per::Principal, Some(account)) => {
                 let kind: &[u8] = match &self.kind {

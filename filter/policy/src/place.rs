@@ -33,6 +33,14 @@ impl Place {
         }
     }
 
+    /// Another place, for a rule that does not bind
+    pub(crate) fn shadow(self) -> Self {
+        Self {
+            key: self.key.shadow(),
+            ..self
+        }
+    }
+
     /// Replaces the record, and says where it lies
     ///
     /// INVARIANT: what is created is counted first, so that shared data, which is never freed, is bounded

@@ -14,6 +14,7 @@ use crate::account::AccountKey;
 use crate::bucket::Bucket;
 use crate::compile;
 use crate::counter::Series;
+use crate::enforcement::Enforcement;
 use crate::error::ConfigError;
 use crate::host;
 use crate::key::lookup::Lookup;
@@ -34,10 +35,14 @@ pub struct Policy {
     pub(crate) clients: AccountKey,
     pub(crate) revision: Box<str>,
     pub(crate) mode: Mode,
+    /// For whom `mode: enforce` is that; the others are observed
+    pub(crate) rollout: Enforcement,
     pub(crate) pause: Pause,
     pub(crate) max_accounts: u64,
     pub(crate) probes: Probes,
     pub(crate) denied_clients: Vec<IpNet>,
+    /// For whom the denial binds
+    pub(crate) denial: Enforcement,
     /// Addresses that no limit counts
     pub(crate) exempt_clients: Vec<IpNet>,
     /// Whether a limit is by client's address
@@ -126,6 +131,7 @@ pub(crate) struct Tier {
     pub(crate) name: Name,
     /// `None`: unlimited
     pub(crate) bucket: Option<Bucket>,
+    pub(crate) enforcement: Enforcement,
     pub(crate) rule: Rc<Rule>,
 }
 

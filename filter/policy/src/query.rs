@@ -20,13 +20,32 @@ use crate::spelling::{Reading, decode};
 ///
 /// The first parameter that is wrong, in the order of their names; then the first one whose value is
 /// not for the tier.
-pub(crate) fn check(route: &Route, query: Option<&[u8]>, tier: &Name) -> Result<(), Fault> {
-    check_body(route, query)?;
-    let fields = route.query.as_slice();
-    if fields.is_empty() {
+///
+/// `would` gets what parameters find that don't bind who asks, the first thing of each.
+pub(crate) fn check(
+    route: &Route,
+    query: Option<&[u8]>,
+    tier: &Name,
+    who: u64,
+    would: &mut dyn FnMut(Fault),
+) -> Result<(), Fault> {
+    check_body(route, query, who)?;
+    if route.query.is_empty() {
         return Ok(());
     }
-    let raw = find(fields, query.unwrap_or_default())?;
+    let query = query.unwrap_or_default();
+    let bound = |field: &&Field| field.enforcement.binds(who);
+    let fields: Vec<&Field> = route.query.iter().filter(bound).collect();
+    for field in route.query.iter().filter(|field| !bound(field)) {
+        if let Err(fault) = check_fields(&[field], query, tier) {
+            would(fault);
+        }
+    }
+    check_fields(&fields, query, tier)
+}
+
+fn check_fields(fields: &[&Field], query: &[u8], tier: &Name) -> Result<(), Fault> {
+    let raw = find(fields, query)?;
     let mut values = Vec::with_capacity(fields.len());
     for (field, raw) in fields.iter().zip(raw) {
         let value = raw.map(|raw| read(field, raw)).transpose()?;
@@ -47,20 +66,20 @@ pub(crate) fn check(route: &Route, query: Option<&[u8]>, tier: &Name) -> Result<
 /// # Errors
 ///
 /// The first field, in the order of their names.
-fn check_body(route: &Route, query: Option<&[u8]>) -> Result<(), Fault> {
+fn check_body(route: &Route, query: Option<&[u8]>, who: u64) -> Result<(), Fault> {
     let (Some(body), Some(query)) = (&route.body, query) else {
         return Ok(());
     };
     let parts = query.split(|byte| matches!(byte, b'&' | b';'));
     let readings: Vec<_> = parts.map(|part| Reading::of(split(part).0)).collect();
-    body.check_doubts(&|name| {
+    body.check_doubts(who, &|name| {
         let is_declared = route.query.iter().any(|field| field.name == name);
         !is_declared && readings.iter().any(|reading| reading.is(name))
     })
 }
 
 /// The raw value of each parameter
-fn find<'q>(fields: &[Field], query: &'q [u8]) -> Result<Vec<Option<&'q [u8]>>, Fault> {
+fn find<'q>(fields: &[&Field], query: &'q [u8]) -> Result<Vec<Option<&'q [u8]>>, Fault> {
     let mut found: Vec<Option<&[u8]>> = fields.iter().map(|_| None).collect();
     for parameter in query.split(|byte| *byte == b'&') {
         let is_whole = !parameter.contains(&b';');

@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::counter::Series;
+use crate::enforcement::Enforcement;
 use crate::limit::Limit;
 use crate::name::Name;
 use crate::node::Node;
@@ -21,6 +22,7 @@ pub(crate) struct Route {
     /// One bit a scope of the API; all of them are needed
     pub(crate) scopes: u64,
     pub(crate) scope_names: String,
+    pub(crate) scope_enforcement: Enforcement,
     pub(crate) scope_rule: Rc<Rule>,
     /// Whether a request spends the rate of its principal's tier
     pub(crate) spends_tier: bool,
@@ -85,6 +87,7 @@ pub(crate) struct VerdictRule {
     /// Classes that are answered here; all where there are none
     pub(crate) when: Vec<Rc<str>>,
     pub(crate) on_unknown: OnUnknown,
+    pub(crate) enforcement: Enforcement,
     pub(crate) rule: Rc<Rule>,
 }
 
@@ -96,6 +99,15 @@ pub(crate) enum OnUnknown {
 }
 
 impl BodyRule {
+    /// Whether what is wrong with the body as a whole binds who asks: not where only rules read it that
+    /// don't
+    pub(crate) fn binds(&self, who: u64) -> bool {
+        let verdict = self.verdict.as_ref();
+        self.classes.is_some()
+            || verdict.is_some_and(|verdict| verdict.enforcement.binds(who))
+            || self.fields.iter().any(|field| field.enforcement.binds(who))
+    }
+
     /// What the cheapest request costs
     pub(crate) fn least_cost(&self) -> u64 {
         let costs = self

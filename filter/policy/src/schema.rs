@@ -6,6 +6,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::enforcement::Enforcement;
 use crate::format::Formats;
 use crate::name::Name;
 use crate::node::Node;
@@ -33,6 +34,7 @@ pub(crate) struct Field {
     /// Values that not every tier may send
     pub(crate) gates: Vec<Gate>,
     pub(crate) gate_rule: Rc<Rule>,
+    pub(crate) enforcement: Enforcement,
     pub(crate) rule: Rc<Rule>,
 }
 

@@ -247,13 +247,22 @@ fn end(
     step: &Step,
 ) -> Result<StreamResult, portcullis_host::HostError> {
     let result = worker.result(id)?;
-    if result.forwarded.is_some() && result.response.is_none() {
+    let is_asked = result.forwarded.is_some() && result.response.is_none();
+    if is_asked && step.stays_open {
+        let status = (
+            b":status".to_vec(),
+            step.answer.status.to_string().into_bytes(),
+        );
+        worker.headers(id, Side::Response, vec![status], false)?;
+        let body = step.answer.body.as_bytes().to_vec();
+        worker.data(id, Side::Response, body, false)?;
+        return worker.result(id);
+    }
+    if is_asked {
         worker.respond(id, &answer(step))?;
     }
     let result = worker.result(id)?;
-    if !step.stays_open {
-        worker.forget(id)?;
-    }
+    worker.forget(id)?;
     Ok(result)
 }
 

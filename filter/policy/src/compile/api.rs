@@ -147,10 +147,19 @@ fn read_tiers(map: &mut Map<'_>, replicas: u64, errors: &mut Errors) -> BTreeMap
         };
         let bucket = quantity::read_bucket(&mut map, replicas, errors)
             .map(|bucket| quantity::read_queue(&mut map, bucket, errors));
+        let enforcement = super::enforcement(&mut map, errors);
         map.finish(errors);
         if let (Some(name), Some(bucket)) = (tier_name, bucket) {
             let rule = Rule::new(RuleKind::Tier, &format!("{}.rate", at.path));
-            tiers.insert(name.clone(), Rc::new(Tier { name, bucket, rule }));
+            tiers.insert(
+                name.clone(),
+                Rc::new(Tier {
+                    name,
+                    bucket,
+                    enforcement,
+                    rule,
+                }),
+            );
         }
     }
     tiers

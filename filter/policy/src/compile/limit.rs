@@ -39,6 +39,7 @@ pub(super) fn read(
         let tags = map
             .take("action")
             .and_then(|at| at.word(&[("refuse", false), ("tag", true)], errors));
+        let enforcement = super::enforcement(&mut map, errors);
         map.finish(errors);
         if let (Some(name), Some(kind)) = (limit_name, kind) {
             let table = AccountKey::of_limit(context.namespace, api.as_str(), name.as_str());
@@ -47,6 +48,7 @@ pub(super) fn read(
                 per: per.unwrap_or(Per::Principal),
                 kind,
                 tags: tags.unwrap_or(false),
+                enforcement,
                 table,
                 rule: Rule::new(RuleKind::Limit, &at.path),
             }));

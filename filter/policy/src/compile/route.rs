@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::{key_name, quantity, schema};
 use crate::counter::Series;
+use crate::enforcement::Enforcement;
 use crate::key::{Scopes, Tiers};
 use crate::limit::{Limit, Per};
 use crate::name::Name;
@@ -35,7 +36,7 @@ pub(super) fn read<'n>(
     let templates = map
         .require("match", errors)
         .and_then(|at| at.strings(errors));
-    let (bits, scope_names) = read_scopes(&mut map, scopes, errors);
+    let (bits, scope_names, scope_enforcement) = read_scopes(&mut map, scopes, errors);
     let (access, spends_tier, limits) = read_access(&mut map, limits, errors);
     let upgrades = map
         .take("upgrade")
@@ -75,6 +76,7 @@ pub(super) fn read<'n>(
         access,
         scopes: bits,
         scope_names,
+        scope_enforcement,
         scope_rule: Rule::new(RuleKind::Scope, &format!("{}.scope", at.path)),
         spends_tier,
         limits,
@@ -86,18 +88,31 @@ pub(super) fn read<'n>(
     Some((route, templates?))
 }
 
-fn read_scopes(map: &mut Map<'_>, scopes: &mut Scopes, errors: &mut Errors) -> (u64, String) {
-    let list = map
-        .take("scope")
-        .and_then(|scope| scope.strings(errors))
-        .unwrap_or_default();
+/// Reads `scope`: scopes, or `{all: scopes, mode: …}`
+fn read_scopes(
+    map: &mut Map<'_>,
+    scopes: &mut Scopes,
+    errors: &mut Errors,
+) -> (u64, String, Enforcement) {
+    let mut enforcement = Enforcement::ALWAYS;
+    let list = map.take("scope").and_then(|scope| match scope.node {
+        Node::Map(_) => {
+            let mut map = scope.map(errors)?;
+            let list = map.require("all", errors);
+            enforcement = super::enforcement(&mut map, errors);
+            map.finish(errors);
+            list?.strings(errors)
+        }
+        _ => scope.strings(errors),
+    });
+    let list = list.unwrap_or_default();
     let mut bits = 0;
     let mut names = Vec::new();
     for at in &list {
         bits |= scopes.bit(at, errors);
         names.extend(at.string(errors));
     }
-    (bits, names.join(" "))
+    (bits, names.join(" "), enforcement)
 }
 
 /// What a route spends
@@ -364,8 +379,10 @@ fn read_verdict(at: &At<'_>, classes: &[&Class], errors: &mut Errors) -> Option<
         .take("on_unknown")
         .and_then(|at| at.word(words, errors))
         .unwrap_or(OnUnknown::Answer);
+    let enforcement = super::enforcement(&mut map, errors);
     map.finish(errors);
     Some(VerdictRule {
+        enforcement,
         field: field?,
         when,
         on_unknown,

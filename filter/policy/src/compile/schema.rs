@@ -161,6 +161,7 @@ fn read_field(
         max_length = max_length.or(Some(TOKEN_LENGTH));
     }
     let (kind_of, gates) = read_kind(&mut options, tiers);
+    let enforcement = super::enforcement(&mut options.map, options.errors);
     options.map.finish(options.errors);
     kind?;
     Some(Field {
@@ -171,6 +172,7 @@ fn read_field(
         max_length,
         gates,
         gate_rule: Rule::new(rule_kind, &format!("{}.tiers", at.path)),
+        enforcement,
         rule: Rule::new(rule_kind, &at.path),
     })
 }
@@ -316,6 +318,7 @@ fn read_page(at: &At<'_>, errors: &mut Errors) -> Vec<Field> {
         kind: OPAQUE,
         errors,
     };
+    let enforcement = super::enforcement(&mut options.map, options.errors);
     let mut fields = Vec::new();
     let mut add = |name: &str, kind, max_length| {
         let rule = Rule::new(RuleKind::Query, &at.path);
@@ -327,6 +330,7 @@ fn read_page(at: &At<'_>, errors: &mut Errors) -> Vec<Field> {
             max_length,
             gates: Vec::new(),
             gate_rule: Rc::clone(&rule),
+            enforcement,
             rule,
         });
     };

@@ -7,9 +7,9 @@ use core::net::IpAddr;
 use super::draft::Draft;
 use super::{Engine, Outcome};
 use crate::account::{AccountKey, AccountStore, StoreError};
-use crate::client::ClientCharge;
+use crate::client::{self, ClientCharge};
 use crate::key::Key;
-use crate::limit::{Kind, Leases, Limit, Spent, Subject};
+use crate::limit::{Leases, Limit, Spent, Subject};
 use crate::limiter::Charged;
 use crate::reason::Reason;
 use crate::request::Moment;
@@ -81,7 +81,7 @@ impl Engine {
     /// Charges the tier's bucket
     fn settle_tier(
         &mut self,
-        draft: Draft,
+        mut draft: Draft,
         key: &Rc<Key>,
         cells: u64,
         moment: Moment,
@@ -91,14 +91,25 @@ impl Engine {
             return draft.finish_limited();
         };
         // A burst may wait; what is refused anyway does not, nor what another rate has let pass now.
-        let waits = !draft.is_refusal() && draft.tightest.is_none() && !self.queue.is_full();
+        let binds = key.tier.enforcement.binds(draft.who) && !draft.is_observed;
+        let waits =
+            binds && !draft.is_refusal() && draft.tightest.is_none() && !self.queue.is_full();
         let bucket = if waits {
             *bucket
         } else {
             bucket.without_queue()
         };
-        let charge = draft.charge(key, &bucket, cells);
+        let mut charge = draft.charge(key, &bucket, cells);
         let now = moment.monotonic;
+        if !key.tier.enforcement.binds(draft.who) {
+            charge.account = charge.account.shadow();
+            // What a rule that does not bind can't find out changes nothing.
+            let charged = (cells > 0).then(|| self.limiter.charge(&charge, now, store));
+            if let Some(Ok(Charged { result: Err(_), .. })) = charged {
+                draft.would(Reason::RateLimited, &key.tier.rule);
+            }
+            return draft.finish_limited();
+        }
         let charged = if cells == 0 {
             self.limiter
                 .peek(&charge, now, store)
@@ -121,7 +132,13 @@ impl Engine {
         moment: Moment,
         store: &mut dyn AccountStore,
     ) -> Outcome {
-        let Some(route) = limited(&draft) else {
+        // A probe asks the gate itself.
+        let limited = limited(&draft);
+        let is_asked = draft.policy.rollout.is_partial() || limited.is_some();
+        if is_asked && draft.reason != Reason::Ready {
+            draft.identify(client::number(client));
+        }
+        let Some(route) = limited else {
             return self.settle_unkeyed(draft, charged, client, moment, store);
         };
         let payer = Payer {
@@ -199,17 +216,32 @@ impl Engine {
             max_accounts: draft.policy.max_accounts,
             id: slot_id(moment.decision),
             cells: payer.cells,
+            is_shadow: false,
         };
         let mut spending = Spending::default();
         for limit in &route.limits {
+            let binds = limit.enforcement.binds(draft.who);
+            let subject = Subject {
+                is_shadow: !binds,
+                ..subject
+            };
             let met = match limit.charge(&subject, self.limiter.born(), moment.monotonic, store) {
                 Ok(met) => met,
+                // What a rule that does not bind can't find out changes nothing.
+                Err(_) if !binds => continue,
                 Err(error) => {
                     draft.store_failed(error);
                     return Err(spending);
                 }
             };
             draft.expired(met.expired);
+            if !binds {
+                match met.result {
+                    Ok(spent) => spending.0.push((Rc::clone(limit), spent)),
+                    Err(_) => draft.would(limit.reason(), &limit.rule),
+                }
+                continue;
+            }
             if limit.is_told() || (met.result.is_err() && !limit.tags) {
                 draft.tighten(met.standing, &limit.name);
             }
@@ -217,11 +249,7 @@ impl Engine {
                 Ok(spent) => spending.0.push((Rc::clone(limit), spent)),
                 Err(_) if limit.tags => draft.over(limit),
                 Err(refused) => {
-                    let reason = match limit.kind {
-                        Kind::Slots(_) => Reason::ConcurrencyLimited,
-                        Kind::Rate(_) | Kind::Window(_) => Reason::RateLimited,
-                    };
-                    draft.refuse(reason, &limit.rule, refused.retry_after);
+                    draft.refuse(limit.reason(), &limit.rule, refused.retry_after);
                     draft.tightest = Some((met.standing, limit.name.clone()));
                     return Err(spending);
                 }

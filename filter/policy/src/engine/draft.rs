@@ -20,7 +20,7 @@ use crate::limit::{Leases, Limit};
 use crate::limiter::{Charge, Charged, Reservation};
 use crate::name::Name;
 use crate::node::Node;
-use crate::policy::{Api, Policy};
+use crate::policy::{Api, Mode, Policy};
 use crate::queue::Hold;
 use crate::rate::{RateHeaders, Standing};
 use crate::reason::Reason;
@@ -130,6 +130,12 @@ impl Draft {
     pub(super) fn exempt(&mut self, rule: &Rc<Rule>) {
         self.is_exempt = true;
         self.extras().exempt = Some(Rc::clone(rule));
+    }
+
+    /// Notes who is asking
+    pub(super) fn identify(&mut self, who: u64) {
+        self.who = who;
+        self.is_observed = self.policy.mode == Mode::Enforce && !self.policy.rollout.binds(who);
     }
 
     /// Notes a finding of a rule that does not bind
@@ -347,6 +353,12 @@ impl Draft {
         }
         let unknown = verdict.classification == Classification::Unknown;
         let forwards = unknown && verdict_rule.on_unknown == OnUnknown::Forward;
+        if !verdict_rule.enforcement.binds(self.who) {
+            if verdict_rule.answers(class) && !forwards {
+                self.would(Reason::Answered, &verdict_rule.rule);
+            }
+            return;
+        }
         if !verdict_rule.answers(class) || forwards {
             if rule.annotates {
                 edits.verdict = Some(verdict::to_header(&verdict, &target));
@@ -378,10 +390,15 @@ impl Draft {
             edits.over = Some(extras.over.clone());
         }
         let decision = self.decision.into();
+        let is_observed = self.is_observed;
         let mut record = Record {
             decision,
             reason: self.reason,
-            mode: self.policy.mode,
+            mode: if is_observed {
+                Mode::Observe
+            } else {
+                self.policy.mode
+            },
             rule: self.rule,
             policy: Some(self.policy),
             api: self.api,
@@ -394,6 +411,15 @@ impl Draft {
             verdict: self.verdict,
             extras: self.extras,
         };
+        if is_observed {
+            return Outcome {
+                decision: Decision::Forward(Edits::none()),
+                record,
+                rate: None,
+                hold: None,
+                leases: Leases::default(),
+            };
+        }
         if self.asks_why && record.key.as_ref().is_some_and(|key| key.may_ask_why) {
             record.explain();
         }

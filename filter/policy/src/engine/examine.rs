@@ -8,7 +8,9 @@ use core::net::IpAddr;
 
 use super::ask::{Question, Resolved};
 use super::draft::{Answer, Draft};
+use crate::client;
 use crate::credential;
+use crate::enforcement::Enforcement;
 use crate::host;
 use crate::key::lookup::{Known, Lookups, Resolution};
 use crate::key::{Key, KeyStore};
@@ -19,6 +21,7 @@ use crate::reason::Reason;
 use crate::record::Rule;
 use crate::request::{Head, One, Request};
 use crate::route::{Access, Route};
+use crate::schema::Fault;
 use crate::template::Match;
 
 /// What the headers say of a request
@@ -90,8 +93,14 @@ pub(super) fn examine(
                 .any(|network| network.contains(&client))
         };
         // Where addresses are denied, a caller without one is in doubt.
-        if request.client.flatten().is_none_or(denied) {
-            return unkeyed(Reason::ClientDenied, &rules.clients, false);
+        let client = request.client.flatten();
+        if client.is_none_or(denied) {
+            let who = || client::number(client);
+            let binds = !policy.denial.is_partial() || policy.denial.binds(who());
+            if binds && policy.denial != Enforcement::SHADOW {
+                return unkeyed(Reason::ClientDenied, &rules.clients, false);
+            }
+            draft.would(Reason::ClientDenied, &rules.clients);
         }
     }
     if let Some(client) = draft.client
@@ -167,6 +176,7 @@ fn examine_keyed(
         key,
         free,
     };
+    draft.identify(key.who);
     if let Some((reason, rule)) = absence(policy, api, &found, draft) {
         return keyed(reason, &rule, key, false);
     }
@@ -183,7 +193,10 @@ fn examine_keyed(
     let Some(route) = route else {
         return keyed(Reason::Allowed, &api.unmatched_rule, key, false);
     };
-    if key.scopes & route.scopes != route.scopes {
+    let lacks_scope = key.scopes & route.scopes != route.scopes;
+    if lacks_scope && !route.scope_enforcement.binds(draft.who) {
+        draft.would(Reason::ScopeMissing, &route.scope_rule);
+    } else if lacks_scope {
         let scopes = &route.scope_names;
         draft.particulars.challenge = Some(format!(
             "Bearer realm=\"{}\", error=\"insufficient_scope\", scope=\"{scopes}\"",
@@ -191,7 +204,9 @@ fn examine_keyed(
         ));
         return keyed(Reason::ScopeMissing, &route.scope_rule, key, free);
     }
-    if let Err(fault) = query::check(&route, query, &key.tier.name) {
+    let who = draft.who;
+    let mut would = |fault: Fault| draft.would(fault.reason, &fault.rule);
+    if let Err(fault) = query::check(&route, query, &key.tier.name, who, &mut would) {
         draft.particulars.field = fault.field;
         return keyed(fault.reason, &fault.rule, key, free);
     }

@@ -11,6 +11,7 @@ use super::bundle::DigestScheme;
 use super::{Key, KeyDigest, KeyState};
 use crate::account::AccountKey;
 use crate::civil;
+use crate::enforcement::Enforcement;
 use crate::name::Name;
 use crate::node::Node;
 use crate::policy::Tier;
@@ -199,6 +200,7 @@ impl KeyTerms {
         let account =
             AccountKey::of_principal(&self.namespace, self.api.as_str(), principal.as_str());
         Some(Key {
+            who: Enforcement::who(&self.api, &principal),
             id,
             principal,
             tier: tier?,

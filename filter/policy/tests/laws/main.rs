@@ -18,6 +18,7 @@ mod path;
 mod reply;
 mod router;
 mod schema;
+mod shadow;
 mod store;
 mod target;
 mod validation;
