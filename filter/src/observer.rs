@@ -250,11 +250,24 @@ impl Parked {
 
 impl Asker for Parked {
     fn proceed(self: Box<Self>, mut step: Option<Step>) {
-        while let Some(Step::Ask(waiting)) = step {
-            match self.ask(waiting) {
-                Some(next) => step = next,
-                None => return,
-            }
+        loop {
+            step = match step {
+                Some(Step::Ask(waiting)) => match self.ask(waiting) {
+                    Some(next) => next,
+                    None => return,
+                },
+                // What the answer says of the key wants to know where its client is.
+                Some(Step::AwaitClient(waiting)) => {
+                    let client = client();
+                    vm::decide(|engine, moment| {
+                        engine.with_client(waiting, client, moment, &mut SharedData)
+                    })
+                }
+                other => {
+                    step = other;
+                    break;
+                }
+            };
         }
         let Ok(mut asked) = self.asked.try_borrow_mut() else {
             return;
@@ -266,7 +279,6 @@ impl Asker for Parked {
                 finish(&self.leases, Watched { waiting, seen });
             }
             Some(Step::AwaitBody(waiting)) => asked.then = Some(waiting),
-            // The client's address was known when it asked.
             Some(Step::AwaitClient(_) | Step::Ask(_)) | None => {}
         }
     }

@@ -41,7 +41,7 @@ impl Root {
         }
         let root_id = hostcall::property(&["plugin_root_id"]).unwrap_or_default();
         let namespace = String::from_utf8_lossy(&root_id);
-        let policy = Policy::parse(&configuration, &namespace)
+        let policy = Policy::parse_with(&configuration, &namespace, &variable)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         log::info!("policy in force: {}", policy.summary());
         recorder::declare();
@@ -49,6 +49,11 @@ impl Root {
         self.policy = Some(Rc::new(policy));
         Ok(())
     }
+}
+
+/// A variable of the VM's environment, which is what the host lets through of its own
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 impl Context for Root {}

@@ -56,6 +56,43 @@ pub(crate) fn parse_instant(text: &str) -> Option<u64> {
         .checked_add(second)
 }
 
+/// Parses an instant in UTC, `2026-11-22T06:00:00Z`, to seconds since the Unix epoch
+#[cfg(any(test, feature = "bundle-writer"))]
+#[must_use]
+pub fn read_instant(text: &str) -> Option<u64> {
+    parse_instant(text)
+}
+
+/// Writes an instant as [`read_instant`] reads it; `None` behind the year 9999
+#[cfg(any(test, feature = "bundle-writer"))]
+#[must_use]
+pub fn format_instant(instant: u64) -> Option<alloc::string::String> {
+    let (days, second) = (instant / 86_400, instant % 86_400);
+    let mut year = 1970;
+    let mut day = days;
+    loop {
+        let length = if is_leap(year) { 366 } else { 365 };
+        if year > 9999 {
+            return None;
+        }
+        if day < length {
+            break;
+        }
+        day = day.saturating_sub(length);
+        year = year.saturating_add(1);
+    }
+    let mut month = 1;
+    while day >= days_in_month(year, month) {
+        day = day.saturating_sub(days_in_month(year, month));
+        month = month.saturating_add(1);
+    }
+    let day = day.saturating_add(1);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    Some(alloc::format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"
+    ))
+}
+
 fn number(digits: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0u64, |value, digit| {
         let digit = digit.is_ascii_digit().then(|| digit.saturating_sub(b'0'))?;
@@ -90,7 +127,13 @@ mod tests {
 
     #[test]
     fn instants() {
-        let check = |text, seconds| assert_eq!(parse_instant(text), seconds, "{text}");
+        let check = |text: &str, seconds| {
+            assert_eq!(parse_instant(text), seconds, "{text}");
+            if let Some(seconds) = seconds {
+                assert_eq!(format_instant(seconds).as_deref(), Some(text));
+            }
+        };
+        assert_eq!(format_instant(u64::MAX), None);
         check("1970-01-01T00:00:00Z", Some(0));
         check("2000-02-29T12:34:56Z", Some(951_827_696));
         check("2026-11-22T06:00:00Z", Some(1_795_327_200));

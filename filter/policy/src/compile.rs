@@ -27,7 +27,7 @@ use crate::account::AccountKey;
 use crate::bucket::Bucket;
 use crate::enforcement::Enforcement;
 use crate::error::ConfigError;
-use crate::key::read_name as name;
+use crate::key::{Exception, Exempted, read_instant, read_name as name};
 use crate::name::Name;
 use crate::node::Node;
 use crate::path;
@@ -41,18 +41,30 @@ use crate::recording::DEFAULT;
 /// # Errors
 ///
 /// Everything that is wrong, sorted by path.
-pub(crate) fn compile(document: &Node, namespace: &str) -> Result<Policy, Vec<ConfigError>> {
+pub(crate) fn compile(
+    document: &Node,
+    namespace: &str,
+    variable: &Variables<'_>,
+) -> Result<Policy, Vec<ConfigError>> {
     let mut errors = Errors::default();
-    let policy = read(document, namespace, &mut errors);
+    let policy = read(document, namespace, variable, &mut errors);
     match policy {
         Some(policy) if errors.is_empty() => Ok(policy),
         _ => Err(errors.into_sorted()),
     }
 }
 
+/// The environment of the VM, by name
+pub(crate) type Variables<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 const DEFAULT_MAX_ACCOUNTS: u64 = 100_000;
 
-fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy> {
+fn read(
+    document: &Node,
+    namespace: &str,
+    variable: &Variables<'_>,
+    errors: &mut Errors,
+) -> Option<Policy> {
     let mut map = At {
         node: document,
         path: String::new(),
@@ -94,6 +106,10 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         .take("revoked")
         .map(|revoked| read_revoked(&revoked, errors))
         .unwrap_or_default();
+    let exceptions = map
+        .take("exceptions")
+        .map(|exceptions| read_exceptions(&exceptions, errors))
+        .unwrap_or_default();
     let unauthenticated = map.take("unauthenticated").map_or_else(
         || default_unauthenticated(replicas),
         |rule| read_unauthenticated(&rule, replicas, errors),
@@ -115,6 +131,8 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
         namespace,
         revoked: Rc::new(revoked),
         explained: Rc::new(explained),
+        exceptions: &exceptions,
+        variable,
         pause,
         replicas,
     };
@@ -136,6 +154,18 @@ fn read(document: &Node, namespace: &str, errors: &mut Errors) -> Option<Policy>
     }
     if apis.is_empty() && errors.is_empty() {
         errors.push("apis", "must name at least one API");
+    }
+    for exception in &exceptions {
+        let is_of = |exempted: &Exempted| Rc::ptr_eq(&exempted.exception, exception);
+        if !apis
+            .iter()
+            .any(|api: &Rc<Api>| api.terms.exceptions.iter().any(is_of))
+        {
+            errors.push(
+                &exception.path,
+                format!("no API has the tier `{}`", exception.tier),
+            );
+        }
     }
     map.finish(errors);
     let digest = digest_of(document);
@@ -285,7 +315,7 @@ fn read_clients(at: &At<'_>, errors: &mut Errors) -> Clients {
         return Clients::default();
     };
     let denial = enforcement(&mut map, errors);
-    let mut networks = |name| map.take(name).map(|at| read_networks(&at, errors));
+    let mut networks = |name| map.take(name).map(|at| at.networks(errors));
     let (denied, exempt) = (networks("deny"), networks("exempt"));
     if denied.is_none() && exempt.is_none() {
         errors.push(&at.path, "says nothing: write deny or exempt");
@@ -301,21 +331,6 @@ fn read_clients(at: &At<'_>, errors: &mut Errors) -> Clients {
     }
 }
 
-fn read_networks(at: &At<'_>, errors: &mut Errors) -> Vec<IpNet> {
-    let mut networks = Vec::new();
-    for at in at.strings(errors).unwrap_or_default() {
-        match at.string(errors).map(str::parse::<IpNet>) {
-            Some(Ok(network)) if network.trunc() == network => networks.push(network),
-            Some(_) => errors.push(
-                &at.path,
-                "must be a network such as 203.0.113.0/24, without bits behind its prefix",
-            ),
-            None => {}
-        }
-    }
-    networks
-}
-
 /// Reads `share`: among how many hosts every rate is divided
 fn read_share(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
     let mut map = at.map(errors)?;
@@ -323,6 +338,33 @@ fn read_share(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
     let replicas = replicas.and_then(|at| at.integer(1..=10_000, errors));
     map.finish(errors);
     replicas
+}
+
+/// Reads `exceptions`: principals that have another tier for a while
+fn read_exceptions(at: &At<'_>, errors: &mut Errors) -> Vec<Rc<Exception>> {
+    let mut exceptions = Vec::new();
+    for at in at.list(errors).unwrap_or_default() {
+        let Some(mut map) = at.map(errors) else {
+            continue;
+        };
+        let mut read = |field| map.require(field, errors).and_then(|at| name(&at, errors));
+        let (principal, tier, reason) = (read("principal"), read("tier"), read("reason"));
+        let until = map.require("until", errors);
+        let until = until.and_then(|at| read_instant(&at, errors));
+        map.finish(errors);
+        if let (Some(principal), Some(tier), Some(reason), Some(until)) =
+            (principal, tier, reason, until)
+        {
+            exceptions.push(Rc::new(Exception {
+                principal,
+                tier,
+                until,
+                reason,
+                path: at.path.into(),
+            }));
+        }
+    }
+    exceptions
 }
 
 fn read_revoked(at: &At<'_>, errors: &mut Errors) -> BTreeSet<Name> {

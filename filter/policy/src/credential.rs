@@ -1,6 +1,6 @@
 //! The credential of a request: one bearer token (RFC 6750, section 2.1).
 
-use crate::key::KeyDigest;
+use crate::key::{KeyDigest, KeyDigests, KeyTerms, is_damaged};
 use crate::path::{self, CheckedPath};
 use crate::reason::Reason;
 use crate::request::{Head, One};
@@ -8,14 +8,18 @@ use crate::request::{Head, One};
 /// Longest token that is looked at, in bytes: bounds what hashing a wrong one costs
 const MAX_TOKEN: usize = 256;
 
-/// Reads the digest of a request's one bearer token
+/// Reads the digests of a request's one bearer token
 ///
 /// # Errors
 ///
 /// [`Reason::CredentialMissing`], [`Reason::CredentialMalformed`] or
-/// [`Reason::CredentialRepeated`]: Envoy joins two `Authorization` headers with a comma, which no
+/// [`Reason::CredentialRepeated`], or [`Reason::KeyMalformed`]: Envoy joins two `Authorization` headers with a comma, which no
 /// token holds, and a token in the query besides is a second one (RFC 6750, section 2).
-pub(crate) fn read(head: &Head<'_>, path: &CheckedPath<'_>) -> Result<KeyDigest, Reason> {
+pub(crate) fn read(
+    head: &Head<'_>,
+    path: &CheckedPath<'_>,
+    terms: &KeyTerms,
+) -> Result<KeyDigests, Reason> {
     let in_query = path
         .query
         .is_some_and(|query| path::has_parameter(query, "access_token"));
@@ -23,7 +27,8 @@ pub(crate) fn read(head: &Head<'_>, path: &CheckedPath<'_>) -> Result<KeyDigest,
         One::Absent => Err(Reason::CredentialMissing),
         One::Once(_) if in_query => Err(Reason::CredentialRepeated),
         One::Once(value) => match token(value) {
-            Some(token) => Ok(KeyDigest::of(token)),
+            Some(token) if terms.is_checked && is_damaged(token) => Err(Reason::KeyMalformed),
+            Some(token) => Ok(terms.hashing.digests(token)),
             None if value.contains(&b',') => Err(Reason::CredentialRepeated),
             None => Err(Reason::CredentialMalformed),
         },
@@ -35,8 +40,12 @@ pub(crate) fn read(head: &Head<'_>, path: &CheckedPath<'_>) -> Result<KeyDigest,
 ///
 /// A route that needs no key may get somebody else's credential, which is its upstream's to read:
 /// only ours is kept from it.
-pub(crate) fn is_ours(head: &Head<'_>, knows: impl Fn(&KeyDigest) -> bool) -> bool {
-    let known = |token: &[u8]| knows(&KeyDigest::of(token));
+pub(crate) fn is_ours(
+    head: &Head<'_>,
+    terms: &KeyTerms,
+    knows: impl Fn(&KeyDigest) -> bool,
+) -> bool {
+    let known = |token: &[u8]| terms.hashing.digests(token).iter().any(&knows);
     match head.authorization {
         One::Absent => false,
         One::Once(value) => value

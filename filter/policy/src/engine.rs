@@ -16,7 +16,7 @@ use self::draft::Draft;
 use self::examine::{Finding, Knowledge, examine};
 use crate::account::AccountStore;
 use crate::asks::Asks;
-use crate::client::Clients;
+use crate::client::{ClientCharge, Clients};
 use crate::credential;
 use crate::forward::Edits;
 use crate::key::lookup::Lookups;
@@ -31,6 +31,7 @@ use crate::record::{EXPLANATION, Record, Rule, RuleKind};
 use crate::reply::{Dialect, Particulars, Reply};
 use crate::request::{Head, Moment, Request};
 use crate::route::Route;
+use crate::schema::Fault;
 
 /// A worker's decision maker, and what it remembers between requests
 ///
@@ -105,6 +106,28 @@ enum Client {
     Settle { draft: Box<Draft>, charged: bool },
     /// To charge it for a question
     Ask(Box<Waiting>),
+    /// To see whether a key may be used from it, or whose account it is
+    Key(Box<Keyed>),
+}
+
+/// A request with a key, or one that needs none, whose headers were examined
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is boxed where it waits: most requests go straight on"
+)]
+#[derive(Debug)]
+enum Keyed {
+    /// It is decided but for its limits
+    Settle {
+        draft: Draft,
+        key: Rc<Key>,
+        cost: Cost,
+    },
+    /// Its body has to be read, unless its headers say that it can't be
+    Body {
+        waiting: AwaitBody,
+        fault: Option<Fault>,
+    },
 }
 
 /// A request whose body has to be read
@@ -312,7 +335,9 @@ impl Engine {
                     let mut edits = draft.edits(reserved);
                     edits.strip_credential = draft.strips_credential
                         && api.is_some_and(|api| {
-                            credential::is_ours(&head, |digest| self.is_key(api, digest))
+                            credential::is_ours(&head, &api.terms, |digest| {
+                                self.is_key(api, digest)
+                            })
                         });
                     draft.edits = Some(edits);
                 }
@@ -340,16 +365,12 @@ impl Engine {
                 }
                 draft.found(reason, rule);
                 draft.key = Some(Rc::clone(&key));
-                Step::Decided(self.settle_principal(
-                    draft,
-                    &key,
-                    Cost {
-                        cells: 1,
-                        spends_tier: !free,
-                    },
-                    moment,
-                    store,
-                ))
+                let cost = Cost {
+                    cells: 1,
+                    spends_tier: !free,
+                };
+                let keyed = Keyed::Settle { draft, key, cost };
+                self.admit(keyed, request.client, moment, store)
             }
             Finding::Body { route, key } => {
                 let edits = if draft.is_observed {
@@ -358,18 +379,17 @@ impl Engine {
                     draft.edits_for(&key, reserved)
                 };
                 draft.key = Some(Rc::clone(&key));
-                self.await_body(
-                    AwaitBody {
-                        draft,
-                        route,
-                        key,
-                        edits,
-                        rate: None,
-                    },
-                    &head,
-                    moment,
-                    store,
-                )
+                let fault = route.body.as_ref();
+                let fault = fault.and_then(|rule| rule.check_head(&head).err());
+                let waiting = AwaitBody {
+                    draft,
+                    route,
+                    key,
+                    edits,
+                    rate: None,
+                };
+                let keyed = Keyed::Body { waiting, fault };
+                self.admit(keyed, request.client, moment, store)
             }
             Finding::Ask(question) => {
                 let was_key = question.was_key;
@@ -398,6 +418,7 @@ impl Engine {
                 Step::Decided(self.settle_client(*draft, charged, client, moment, store))
             }
             Client::Ask(waiting) => self.pay_and_ask(*waiting, client, moment, store),
+            Client::Key(keyed) => self.admit(*keyed, Some(client), moment, store),
         }
     }
 
@@ -460,10 +481,44 @@ impl Engine {
         )
     }
 
+    /// Goes on with a key that may be used from where its client is
+    ///
+    /// One that may not is whoever's has found it: its client spends, not its principal.
+    fn admit(
+        &mut self,
+        keyed: Keyed,
+        client: Option<Option<IpAddr>>,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Step {
+        let key = keyed.key();
+        let mut keyed = keyed;
+        if key.wants_client() {
+            let Some(client) = client else {
+                return Step::AwaitClient(AwaitClient(Client::Key(keyed.into())));
+            };
+            let draft = keyed.draft();
+            draft.client = client;
+            if !key.admits(client) {
+                let mut draft = keyed.into_draft();
+                draft.refuse(Reason::KeyNetworkDenied, &key.rule, 0);
+                draft.particulars = Particulars::default();
+                draft.asks_why = false;
+                return Step::Decided(self.settle_client(draft, true, client, moment, store));
+            }
+        }
+        match keyed {
+            Keyed::Settle { draft, key, cost } => {
+                Step::Decided(self.settle_principal(draft, &key, cost, moment, store))
+            }
+            Keyed::Body { waiting, fault } => self.await_body(waiting, fault, moment, store),
+        }
+    }
+
     fn await_body(
         &mut self,
         mut waiting: AwaitBody,
-        head: &Head<'_>,
+        fault: Option<Fault>,
         moment: Moment,
         store: &mut dyn AccountStore,
     ) -> Step {
@@ -477,7 +532,19 @@ impl Engine {
         let spends = route.spends_tier && !waiting.draft.is_exempt && binds;
         if let (true, Some(bucket)) = (spends, &key.tier.bucket) {
             let charge = waiting.draft.charge(&key, bucket, rule.least_cost());
-            let peeked = self.limiter.peek(&charge, moment.monotonic, store);
+            let peeked = match key.anonymous {
+                Some(table) => {
+                    let client = waiting.draft.client;
+                    let charge = ClientCharge {
+                        table,
+                        client,
+                        bucket,
+                        cells: 0,
+                    };
+                    self.clients.charge(charge, moment.monotonic, store)
+                }
+                None => self.limiter.peek(&charge, moment.monotonic, store),
+            };
             let Ok(Charged {
                 standing,
                 result: Ok(()),
@@ -490,7 +557,7 @@ impl Engine {
                 waiting.rate = Some(waiting.draft.rate(standing, &key.tier.name));
             }
         }
-        if let Err(fault) = rule.check_head(head) {
+        if let Some(fault) = fault {
             let mut draft = waiting.draft;
             if !rule.binds(draft.who) {
                 draft.would(fault.reason, &fault.rule);
@@ -509,5 +576,34 @@ impl Engine {
             ));
         }
         Step::AwaitBody(waiting)
+    }
+}
+
+impl Keyed {
+    fn key(&self) -> Rc<Key> {
+        let (Self::Settle { key, .. }
+        | Self::Body {
+            waiting: AwaitBody { key, .. },
+            ..
+        }) = self;
+        Rc::clone(key)
+    }
+
+    fn draft(&mut self) -> &mut Draft {
+        let (Self::Settle { draft, .. }
+        | Self::Body {
+            waiting: AwaitBody { draft, .. },
+            ..
+        }) = self;
+        draft
+    }
+
+    fn into_draft(self) -> Draft {
+        let (Self::Settle { draft, .. }
+        | Self::Body {
+            waiting: AwaitBody { draft, .. },
+            ..
+        }) = self;
+        draft
     }
 }

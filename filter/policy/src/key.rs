@@ -3,26 +3,41 @@
 mod adoption;
 pub(crate) mod breaker;
 mod bundle;
+mod exception;
+mod format;
 pub(crate) mod lookup;
+mod pepper;
 mod store;
 mod terms;
 #[cfg(any(test, feature = "bundle-writer"))]
 mod writer;
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 
 use hashbrown::HashTable;
+use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
 pub use self::adoption::Adoption;
 pub use self::bundle::{BundleError, DigestScheme, KeyBundle};
-pub(crate) use self::store::KeyStore;
-pub(crate) use self::terms::{KeyTerms, Scopes, Tiers, find_tier, read_name};
+pub(crate) use self::exception::{Exception, Exempted};
+pub(crate) use self::format::is_damaged;
 #[cfg(any(test, feature = "bundle-writer"))]
-pub use self::writer::BundleWriter;
+pub use self::format::{KeyLabelError, new_key};
+#[cfg(any(test, feature = "bundle-writer"))]
+pub use self::pepper::key_digest;
+pub(crate) use self::pepper::{Hashing, KeyDigests, Pepper};
+pub(crate) use self::store::KeyStore;
+pub(crate) use self::terms::{
+    ANONYMOUS, KeyTerms, Scopes, Tiers, find_tier, read_instant, read_name,
+};
+#[cfg(any(test, feature = "bundle-writer"))]
+pub use self::writer::{BundleContents, BundleWriter};
 use crate::account::AccountKey;
 use crate::name::Name;
 use crate::path::hex;
@@ -31,7 +46,7 @@ use crate::reason::Reason;
 use crate::record::Rule;
 
 /// A key of an API
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) id: Name,
     pub(crate) principal: Name,
@@ -51,6 +66,12 @@ pub(crate) struct Key {
     pub(crate) rule: Rc<Rule>,
     /// The revision of the bundle that it stands in
     pub(crate) bundle: Option<Name>,
+    /// Where its callers have to be; empty for anywhere
+    pub(crate) networks: Box<[IpNet]>,
+    /// Why it has another tier for a while
+    pub(crate) exception: Option<Rc<Exception>>,
+    /// It stands for callers without a key: the table of their addresses, each with an account of its own
+    pub(crate) anonymous: Option<AccountKey>,
 }
 
 /// What the policy says of a key, whatever the time
@@ -62,9 +83,20 @@ pub(crate) enum KeyState {
 }
 
 /// 2026-01-01T00:00:00Z: a wall clock that shows less can't be right
-const EARLIEST_NOW: u64 = 1_767_225_600;
+pub(crate) const EARLIEST_NOW: u64 = 1_767_225_600;
 
 impl Key {
+    /// Whether its client's address has to be known
+    pub(crate) fn wants_client(&self) -> bool {
+        !self.networks.is_empty() || self.anonymous.is_some()
+    }
+
+    /// Whether it may be used from an address; in doubt it may not
+    pub(crate) fn admits(&self, client: Option<IpAddr>) -> bool {
+        let holds = |client: IpAddr| self.networks.iter().any(|net| net.contains(&client));
+        self.networks.is_empty() || client.is_some_and(holds)
+    }
+
     /// # Errors
     ///
     /// Why the key is not good at `wall` nanoseconds since the Unix epoch. A clock that can't be

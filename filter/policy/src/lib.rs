@@ -101,6 +101,8 @@ mod window;
 pub use account::{AccountStore, Change, MapStore, StoreError};
 pub use bucket::{Bucket, Refused};
 pub use callout::{Answer, Failure, Query, Response};
+#[cfg(any(test, feature = "bundle-writer"))]
+pub use civil::{format_instant, read_instant};
 pub use client::parse_client;
 #[cfg(feature = "advice")]
 pub use compile::advice::{Advice, Level};
@@ -111,9 +113,9 @@ pub use engine::{
 pub use error::ConfigError;
 pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};
 pub use id::{DecisionId, DecisionText};
-#[cfg(any(test, feature = "bundle-writer"))]
-pub use key::BundleWriter;
 pub use key::{Adoption, BundleError, DigestScheme, KeyBundle};
+#[cfg(any(test, feature = "bundle-writer"))]
+pub use key::{BundleContents, BundleWriter, KeyLabelError, key_digest, new_key};
 pub use limit::Leases;
 pub use limiter::Limiter;
 pub use policy::{Mode, Pause, Policy};

@@ -18,7 +18,7 @@ use crate::enforcement::Enforcement;
 use crate::error::ConfigError;
 use crate::host;
 use crate::key::lookup::Lookup;
-use crate::key::{KeyBundle, KeyRing, KeyTerms};
+use crate::key::{Key, KeyBundle, KeyRing, KeyTerms};
 use crate::name::Name;
 use crate::node::Node;
 use crate::protobuf;
@@ -110,6 +110,8 @@ pub(crate) struct Api {
     pub(crate) keys: KeyRing,
     /// The keys that the policy brings along as a bundle
     pub(crate) seed: Option<Rc<KeyBundle>>,
+    /// What callers without a key have, on routes that let them
+    pub(crate) anonymous: Option<Rc<Key>>,
     /// What its keys are read against
     pub(crate) terms: Rc<KeyTerms>,
     /// Who knows keys that are not among `keys`
@@ -170,13 +172,26 @@ impl Policy {
     ///
     /// Everything that is wrong, each with its path, sorted by path.
     pub fn parse(configuration: &[u8], namespace: &str) -> Result<Self, Vec<ConfigError>> {
+        Self::parse_with(configuration, namespace, &|_| None)
+    }
+
+    /// The same in an environment: `variable` hands out the variables that the policy names
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse), and variables that are not there.
+    pub fn parse_with(
+        configuration: &[u8],
+        namespace: &str,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<ConfigError>> {
         let document = document(configuration).map_err(|message| {
             [ConfigError {
                 path: String::new(),
                 message,
             }]
         })?;
-        compile::compile(&document, namespace)
+        compile::compile(&document, namespace, variable)
     }
 
     /// What is legal in a configuration and yet worth a look, sorted by path

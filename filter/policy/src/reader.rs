@@ -6,6 +6,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use ipnet::IpNet;
+
 use crate::error::ConfigError;
 use crate::node::Node;
 
@@ -129,6 +131,22 @@ impl<'n> At<'n> {
             Node::List(_) => self.list(errors),
             _ => self.mismatch("a string or a list of strings", errors),
         }
+    }
+
+    /// Networks, each without bits behind its prefix
+    pub(crate) fn networks(&self, errors: &mut Errors) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for at in self.strings(errors).unwrap_or_default() {
+            match at.string(errors).map(str::parse::<IpNet>) {
+                Some(Ok(network)) if network.trunc() == network => networks.push(network),
+                Some(_) => errors.push(
+                    &at.path,
+                    "must be a network such as 203.0.113.0/24, without bits behind its prefix",
+                ),
+                None => {}
+            }
+        }
+        networks
     }
 
     fn mismatch<T>(&self, wanted: &str, errors: &mut Errors) -> Option<T> {

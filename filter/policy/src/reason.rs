@@ -82,6 +82,10 @@ reasons! {
     KeyDisabled "key_disabled" 401 "A valid API key is required",
     /// Refused: the key has expired
     KeyExpired "key_expired" 401 "A valid API key is required",
+    /// Refused: the key claims the form of our keys, and its checksum says that it is none
+    KeyMalformed "key_malformed" 401 "A valid API key is required",
+    /// Refused: the key may not be used from the client's network
+    KeyNetworkDenied "key_network_denied" 403 "The API key may not be used from this address",
     /// Refused: the key is not valid yet
     KeyNotYetValid "key_not_yet_valid" 401 "A valid API key is required",
     /// Refused: the key was revoked

@@ -27,7 +27,8 @@ use crate::trace::TraceId;
 /// It is one structure wherever it goes, as JSON and as a `google.protobuf.Struct`: `v` (1, and
 /// another number when a field changes its meaning), `decision`, `mode` (`enforce`, `observe`), `reason`,
 /// `rule`, `policy` (its revision), `bundle` (the revision of the key's bundle; null for a key of the policy itself); where
-/// they are known `api`, `route`, `principal`, `tier`, `key`, `class`, `remaining`, `limit_status` (of a rate
+/// they are known `api`, `route`, `principal`, `tier`, `key`, `exception` (why the tier is another for a while),
+/// `class`, `remaining`, `limit_status` (of a rate
 /// with a queue: `PASSED`, `DELAYED` or `REJECTED`), `wait_ms`, `over` (limits that it is over and that only
 /// tag), `shadow` (what rules would have done that don't bind), `exempt`, `expired` (slots that nobody gave
 /// back), `verdict`, `score`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
@@ -254,6 +255,11 @@ impl Record {
         text("principal", key.map(|key| key.principal.as_str()));
         text("tier", key.map(|key| key.tier.name.as_str()));
         text("key", key.map(|key| key.id.as_str()));
+        let exception = key.and_then(|key| key.exception.as_ref());
+        text(
+            "exception",
+            exception.map(|exception| exception.reason.as_str()),
+        );
         text("class", self.class.as_deref());
         text("limit_status", self.limit_status.map(LimitStatus::word));
         text("verdict", self.verdict.map(|(found, _)| found.word()));

@@ -41,6 +41,8 @@ pub(crate) struct Route {
 pub(crate) enum Access {
     /// Holders of a good key
     Key,
+    /// Holders of a good key, and who has no credential at all under the tier of the anonymous
+    Optional,
     /// Everybody
     Public {
         /// Whether a request spends the unauthenticated bucket

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ pub(crate) const USAGE: &str = "\
 usage: portcullis check [--json] [--strict] POLICY...
        portcullis judge [--json] [--bundle FILE] [--policy POLICY] [TARGET...]
        portcullis feed compile|inspect|diff|verify ...
+       portcullis keys new|hash|bundle|inspect ...
 
   check       find every error in policies, and what else is worth a look, with the filter's own code
     POLICY      a file, JSON or YAML (by extension, else by content); - is standard input
@@ -25,7 +27,25 @@ usage: portcullis check [--json] [--strict] POLICY...
 
   feed        compile threat feeds into the bundle that the filter adopts, and look at bundles: feed --help
 
-exit status: 0 when every policy is valid and every target was judged, 1 otherwise, 2 when the command line makes no sense
+  keys new --label LABEL [--pepper-env NAME] [--json]
+              make a key, and the digest that a policy holds; the key is shown once
+    --label     1 to 32 lower case letters, digits and hyphens: an API, an environment
+
+  keys hash [--pepper-env NAME] [--json]
+              the digest of the key on standard input; keys are never arguments
+    --pepper-env  HMAC-SHA-256 under the pepper in this environment variable, in place of SHA-256
+
+  keys bundle [--policy POLICY] [--generated-at INSTANT] [--base64] [--output FILE] KEYS
+              a bundle of the keys in a document, JSON or YAML: api, revision, and keys as in a policy
+    --policy    a policy that has to be able to take the bundle
+    --generated-at  such as 2026-11-22T06:00:00Z; else the document's generated_at, else now
+    --base64    as text, for a policy's keys.bundle.seed
+    --output    else to standard output
+
+  keys inspect [--json] FILE
+              what a bundle holds: its header, and its keys by their ids
+
+exit status: 0 when all is well, 1 when something that was read is not valid, 2 when the command line makes no sense
 ";
 
 /// What is to be done.
@@ -39,6 +59,53 @@ pub(crate) enum Command {
     Judge(judge::Arguments),
     /// Do with feeds what these arguments say.
     Feed(Vec<OsString>),
+    /// Make and look at keys.
+    Keys(Keys),
+}
+
+/// What is to be done with keys.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Keys {
+    /// Make one.
+    New {
+        /// What it is for.
+        label: String,
+        /// The variable that holds the pepper.
+        pepper: Option<String>,
+        /// Whether a machine reads the answer.
+        json: bool,
+    },
+    /// Tell the digest of the one on standard input.
+    Hash {
+        /// The variable that holds the pepper.
+        pepper: Option<String>,
+        /// Whether a machine reads the answer.
+        json: bool,
+    },
+    /// Make a bundle.
+    Bundle(Bundle),
+    /// Look at a bundle.
+    Inspect {
+        /// The bundle.
+        file: PathBuf,
+        /// Whether a machine reads the answer.
+        json: bool,
+    },
+}
+
+/// The arguments of `keys bundle`.
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(crate) struct Bundle {
+    /// The document.
+    pub(crate) keys: PathBuf,
+    /// What has to be able to take the bundle.
+    pub(crate) policy: Option<PathBuf>,
+    /// An instant as text.
+    pub(crate) generated_at: Option<String>,
+    /// Whether it is wanted as text.
+    pub(crate) base64: bool,
+    /// Where it goes.
+    pub(crate) output: Option<PathBuf>,
 }
 
 /// The arguments of `check`.
@@ -63,6 +130,10 @@ pub(crate) enum Misuse {
     NoValue(String),
     /// Nobody knows this word.
     Unknown(String),
+    /// A word where none belongs.
+    Unexpected,
+    /// A command that can't go without this.
+    Missing(&'static str),
 }
 
 impl fmt::Display for Misuse {
@@ -71,6 +142,10 @@ impl fmt::Display for Misuse {
             Self::NoCommand => f.write_str("say what to do"),
             Self::NoPolicy => f.write_str("check: name at least one policy"),
             Self::NoValue(flag) => write!(f, "{flag}: name a file"),
+            Self::Unexpected => {
+                f.write_str("an argument that makes no sense here; keys come by standard input")
+            }
+            Self::Missing(what) => write!(f, "{what} is missing"),
             Self::Unknown(word) => write!(f, "unknown argument `{word}`"),
         }
     }
@@ -86,6 +161,7 @@ impl Command {
             Some("check") => {}
             Some("judge") => return Self::judge(arguments),
             Some("feed") => return Ok(Self::Feed(arguments.collect())),
+            Some("keys") => return parse_keys(&mut arguments),
             _ => return Err(Misuse::Unknown(command.display().to_string())),
         }
         let mut check = Check::default();
@@ -136,6 +212,68 @@ impl Command {
         }
         Ok(Self::Judge(judge))
     }
+}
+
+/// Reads what is behind `keys`.
+fn parse_keys(arguments: &mut dyn Iterator<Item = OsString>) -> Result<Command, Misuse> {
+    let verb = arguments
+        .next()
+        .ok_or(Misuse::Missing("new, hash, bundle or inspect"))?;
+    let verb = verb.to_str().unwrap_or_default().to_owned();
+    let flags: &[&str] = match verb.as_str() {
+        "new" => &["--label", "--pepper-env", "--json"],
+        "hash" => &["--pepper-env", "--json"],
+        "bundle" => &["--policy", "--generated-at", "--base64", "--output"],
+        "inspect" => &["--json"],
+        "--help" | "-h" => return Ok(Command::Help),
+        _ => return Err(Misuse::Unknown(verb)),
+    };
+    let takes_file = matches!(verb.as_str(), "bundle" | "inspect");
+    let mut file = None;
+    let mut given = BTreeMap::new();
+    while let Some(argument) = arguments.next() {
+        let text = argument.to_str().unwrap_or_default();
+        match flags.iter().find(|flag| **flag == text) {
+            Some(flag @ &("--json" | "--base64")) => given.insert(*flag, OsString::new()),
+            Some(flag) => {
+                let value = arguments.next();
+                given.insert(*flag, value.ok_or(Misuse::Missing("a value"))?)
+            }
+            None if matches!(text, "--help" | "-h") => return Ok(Command::Help),
+            // Not echoed: it may be a key.
+            None if !takes_file || (text.len() > 1 && text.starts_with('-')) || file.is_some() => {
+                return Err(Misuse::Unexpected);
+            }
+            None => {
+                file = Some(PathBuf::from(argument));
+                None
+            }
+        };
+    }
+    let json = given.contains_key("--json");
+    let mut text = |flag| given.remove(flag).map(|value| value.display().to_string());
+    Ok(Command::Keys(match verb.as_str() {
+        "new" => Keys::New {
+            label: text("--label").ok_or(Misuse::Missing("--label"))?,
+            pepper: text("--pepper-env"),
+            json,
+        },
+        "hash" => Keys::Hash {
+            pepper: text("--pepper-env"),
+            json,
+        },
+        "bundle" => Keys::Bundle(Bundle {
+            keys: file.ok_or(Misuse::Missing("the document of keys"))?,
+            generated_at: text("--generated-at"),
+            base64: given.contains_key("--base64"),
+            policy: given.remove("--policy").map(PathBuf::from),
+            output: given.remove("--output").map(PathBuf::from),
+        }),
+        _ => Keys::Inspect {
+            file: file.ok_or(Misuse::Missing("the bundle"))?,
+            json,
+        },
+    }))
 }
 
 #[cfg(test)]

@@ -131,7 +131,9 @@ fn examine(file: &Path, text: &str) -> (Option<(String, String)>, Vec<Finding>) 
             excerpt,
         });
     };
-    let policy = match Policy::parse(&json, "check") {
+    // Whether a variable is set where Envoy runs is not to be seen here.
+    let variable = |_: &str| Some("a pepper that stands for any".to_owned());
+    let policy = match Policy::parse_with(&json, "check", &variable) {
         Ok(policy) => Some((policy.revision().to_owned(), policy.summary())),
         Err(errors) => {
             for error in errors {

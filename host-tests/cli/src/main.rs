@@ -5,6 +5,7 @@ mod check;
 mod document;
 mod feed;
 mod judge;
+mod keys;
 mod places;
 mod report;
 
@@ -12,7 +13,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use arguments::{Check, Command, USAGE};
+use arguments::{Check, Command, Keys, USAGE};
 
 fn main() -> ExitCode {
     match Command::parse(std::env::args_os().skip(1)) {
@@ -27,9 +28,30 @@ fn main() -> ExitCode {
                 ExitCode::from(2)
             }
         },
+        Ok(Command::Keys(arguments)) => keys(&arguments),
         Err(misuse) => {
             eprint!("portcullis: {misuse}\n\n{USAGE}");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn keys(arguments: &Keys) -> ExitCode {
+    let done = match arguments {
+        Keys::New {
+            label,
+            pepper,
+            json,
+        } => keys::new(label, pepper.as_deref(), *json),
+        Keys::Hash { pepper, json } => keys::hash(pepper.as_deref(), *json),
+        Keys::Bundle(arguments) => keys::bundle(arguments),
+        Keys::Inspect { file, json } => keys::inspect(file, *json),
+    };
+    match done {
+        Ok(bytes) => written(&bytes, ExitCode::SUCCESS),
+        Err(message) => {
+            eprintln!("portcullis: {message}");
+            ExitCode::FAILURE
         }
     }
 }
@@ -76,9 +98,9 @@ fn judge(arguments: &judge::Arguments) -> ExitCode {
 }
 
 /// Writes to standard output. Who reads it may have left; the exit status still tells.
-fn written(text: &str, code: ExitCode) -> ExitCode {
+fn written(text: impl AsRef<[u8]>, code: ExitCode) -> ExitCode {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(text.as_ref()).and_then(|()| out.flush()) {
         Ok(()) => code,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => code,
         Err(error) => {

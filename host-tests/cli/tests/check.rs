@@ -99,13 +99,13 @@ error: apis.shop.hosts: is required
 error: apis.shop.keys[0].tier: is required
  --> p.yaml:8:9
 
-error: apis.shop.keys[0].tiers: unknown field; known here: expires, id, not_before, principal, scopes, sha256, state, tier
+error: apis.shop.keys[0].tiers: unknown field; known here: expires, id, networks, not_before, principal, scopes, sha256, state, tier
  --> p.yaml:8:110
   |
 8 | tiers
   | ^^^^^
 
-error: apis.shop.rootes: unknown field; known here: credential, dialect, hosts, identity, keys, limits, preflight, rate_headers, routes, tiers, unmatched
+error: apis.shop.rootes: unknown field; known here: anonymous, credential, dialect, hosts, identity, keys, limits, preflight, rate_headers, routes, tiers, unmatched
  --> p.yaml:9:5
   |
 9 | rootes

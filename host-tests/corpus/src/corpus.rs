@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use portcullis_policy::Reason;
 
 use crate::case::Case;
-use crate::document::{Document, from_yaml};
+use crate::document::{Document, ENVIRONMENT, from_yaml};
 use crate::pattern::Pattern;
 use crate::source::{self, Keys, List};
 
@@ -112,7 +112,9 @@ impl Corpus {
 
     /// The texts that must appear in no log and no answer.
     pub fn secrets(&self) -> Vec<&str> {
-        self.keys.values().map(String::as_str).collect()
+        let peppers = ENVIRONMENT.iter().map(|(_, pepper)| *pepper);
+        let keys = self.keys.values().map(String::as_str);
+        keys.chain(peppers).collect()
     }
 }
 

@@ -6,6 +6,27 @@ use serde_json::Value;
 
 use crate::case::Profile;
 
+/// The environment of every ring's VMs: what policies may name as peppers.
+pub const ENVIRONMENT: &[(&str, &str)] = &[
+    ("PORTCULLIS_TEST_PEPPER", "a pepper of the tests, no secret"),
+    (
+        "PORTCULLIS_TEST_PEPPER_OLD",
+        "the pepper before it, no secret either",
+    ),
+];
+
+/// [`ENVIRONMENT`] as a host keeps it.
+pub fn environment() -> Vec<(String, String)> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    ENVIRONMENT.iter().map(owned).collect()
+}
+
+/// A variable of [`ENVIRONMENT`].
+pub fn variable(name: &str) -> Option<String> {
+    let found = ENVIRONMENT.iter().find(|(known, _)| *known == name);
+    found.map(|(_, value)| (*value).to_owned())
+}
+
 /// A policy document, read from YAML.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Document {

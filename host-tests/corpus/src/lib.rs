@@ -35,7 +35,7 @@ pub mod wire;
 pub use case::{Answer, Body, Case, Fault, Outage, Profile, Protocol, Request, Run, Service, Step};
 pub use check::{Mismatch, check};
 pub use corpus::Corpus;
-pub use document::Document;
+pub use document::{Document, ENVIRONMENT, environment, variable};
 pub use expect::{Expect, ExpectBody, ExpectEnvoy, ExpectUpstream};
 pub use octets::Octets;
 pub use pattern::Pattern;

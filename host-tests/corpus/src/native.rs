@@ -12,7 +12,7 @@ use portcullis_policy::{
 
 use crate::case::{Answer, Fault, Outage, Run, Service, Step};
 use crate::corpus::Corpus;
-use crate::document::Document;
+use crate::document::{Document, variable};
 use crate::ring::{Exchange, Record, Response, Ring, Seen, Session};
 use crate::wire::{Arrival, Field};
 
@@ -43,7 +43,8 @@ impl Ring for Native {
         document: &'a Document,
     ) -> Result<Box<dyn Session + 'a>, String> {
         let configuration = document.configuration(run.profile);
-        let policy = Policy::parse(&configuration, &run.to_string()).map_err(|errors| {
+        let name = run.to_string();
+        let policy = Policy::parse_with(&configuration, &name, &variable).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             format!(
                 "the policy `{}` is refused: {}",

@@ -4,10 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use portcullis_corpus::{Case, Corpus, Document, Profile, Protocol, Step};
-use portcullis_policy::{Policy, RuleKind};
+use base64ct::{Base64, Encoding};
+use portcullis_corpus::{Case, Corpus, Document, ENVIRONMENT, Profile, Protocol, Step, variable};
+use portcullis_policy::{Policy, RuleKind, key_digest};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 fn corpus() -> Corpus {
     Corpus::load().unwrap_or_else(|errors| panic!("{}", errors.join("\n")))
@@ -230,7 +230,9 @@ fn every_policy_is_used_and_valid_in_both_profiles() {
     for (name, document) in &corpus.documents {
         assert!(used.contains(name), "no case uses the policy `{name}`");
         for profile in [Profile::Headers, Profile::Body] {
-            if let Err(errors) = Policy::parse(&document.configuration(profile), "test") {
+            if let Err(errors) =
+                Policy::parse_with(&document.configuration(profile), "test", &variable)
+            {
                 let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
                 panic!("{name} ({profile:?}): {}", lines.join("\n"));
             }
@@ -243,8 +245,10 @@ fn every_policy_is_used_and_valid_in_both_profiles() {
 fn both_forms_of_a_document_are_one_policy() {
     for document in corpus().documents.values() {
         let text = document.in_profile(Profile::Headers).to_string();
-        let from_text = Policy::parse(text.as_bytes(), "test").unwrap();
-        let from_struct = Policy::parse(&document.configuration(Profile::Headers), "test").unwrap();
+        let from_text = Policy::parse_with(text.as_bytes(), "test", &variable).unwrap();
+        let from_struct =
+            Policy::parse_with(&document.configuration(Profile::Headers), "test", &variable)
+                .unwrap();
         assert_eq!(
             from_text.revision(),
             from_struct.revision(),
@@ -261,50 +265,66 @@ fn policies_know_the_keys_of_the_cases() {
     for (id, digest) in corpus.documents.values().flat_map(digests) {
         // The demo's keys are the README's, not ours.
         if let Some(key) = corpus.keys.get(&id) {
-            assert_eq!(digest, hex(key), "{id} has the digest of another key");
+            let fits = digests_of(key).contains(&digest);
+            assert!(fits, "{id} has the digest of another key");
             known.insert(id);
         }
     }
+    let seeds: Vec<String> = corpus.documents.values().flat_map(seeds).collect();
     for (id, key) in &corpus.keys {
+        let digests = digests_of(key);
+        let has = |text: &str| digests.iter().any(|digest| text.contains(digest));
         // What no policy has, some service is asked for.
         let is_asked = || {
-            let digest = hex(key);
             let asked = steps(&corpus).flat_map(|(_, step)| step.expect.asked.values().flatten());
-            asked
-                .into_iter()
-                .any(|question| question.as_str().contains(&digest))
+            asked.into_iter().any(|question| has(question.as_str()))
         };
+        let is_seeded = || seeds.iter().any(|seed| has(seed));
         assert!(
-            known.contains(id) || is_asked(),
+            known.contains(id) || is_seeded() || is_asked(),
             "no policy has the key `{id}`, and no service is asked for it"
         );
     }
 }
 
-/// The digest of a key as policies have it.
-fn hex(key: &str) -> String {
-    Sha256::digest(key)
+/// All digests of a key: without a pepper, and with each.
+fn digests_of(key: &str) -> Vec<String> {
+    let peppers = ENVIRONMENT
         .iter()
-        .map(|byte| format!("{byte:02x}"))
+        .map(|(_, pepper)| Some(pepper.as_bytes()));
+    [None]
+        .into_iter()
+        .chain(peppers)
+        .filter_map(|pepper| key_digest(key.as_bytes(), pepper))
+        .collect()
+}
+
+/// What each API of a document says of its keys.
+fn sources(document: &Document) -> impl Iterator<Item = &Value> {
+    let apis = document.value().get("apis").and_then(Value::as_object);
+    let apis = apis.into_iter().flatten();
+    apis.filter_map(|(_, api)| api.get("keys"))
+}
+
+/// The bundles that a document brings along, in hexadecimal digits.
+fn seeds(document: &Document) -> Vec<String> {
+    let seeds = sources(document).filter_map(|keys| keys.pointer("/bundle/seed")?.as_str());
+    seeds
+        .map(|seed| {
+            let bytes = Base64::decode_vec(seed).unwrap();
+            bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        })
         .collect()
 }
 
 fn digests(document: &Document) -> Vec<(String, String)> {
-    let apis = document
-        .value()
-        .get("apis")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
-    let keys = apis.flat_map(|(_, api)| {
-        let keys = api.get("keys");
-        let inline =
-            keys.and_then(|keys| keys.as_array().or_else(|| keys.get("inline")?.as_array()));
-        inline.into_iter().flatten()
+    let keys = sources(document).flat_map(|keys| {
+        let inline = keys.get("inline").unwrap_or(keys);
+        inline.as_array().into_iter().flatten()
     });
     keys.filter_map(|key| {
         let text = |name: &str| key.get(name)?.as_str().map(ToOwned::to_owned);
-        Some((text("id")?, text("sha256")?))
+        Some((text("id")?, text("sha256").or_else(|| text("hmac_sha256"))?))
     })
     .collect()
 }

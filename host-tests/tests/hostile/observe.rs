@@ -26,6 +26,7 @@ fn play(mode: &str, each: impl Fn(&mut World)) -> BTreeMap<String, usize> {
         }
         let mut world = World::new(Settings {
             upstream_codec: false,
+            environment: portcullis_corpus::environment(),
             trace: false,
             ..Settings::default()
         });

@@ -125,7 +125,8 @@ impl Stripping {
         let mut all = BTreeSet::new();
         for api in apis.values().filter(|api| api["credential"] != "keep") {
             let hosts = api["hosts"].as_array().unwrap();
-            let keys = api["keys"].as_array().into_iter().flatten();
+            let keys = api["keys"].get("inline").unwrap_or(&api["keys"]);
+            let keys = keys.as_array().into_iter().flatten();
             let keys = keys.filter_map(|key| corpus.keys.get(key["id"].as_str()?));
             for key in keys {
                 let hosts = hosts.iter().filter_map(|host| host.as_str());

@@ -87,6 +87,7 @@ impl Ring for Wasmtime {
             allow_on_headers_stop_iteration: run.profile == Profile::Headers,
             buffer_limit: BUFFER,
             upstream_codec: false,
+            environment: portcullis_corpus::environment(),
             ..Settings::default()
         }));
         let start = Duration::from_secs(run.case.starts);

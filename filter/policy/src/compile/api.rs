@@ -7,16 +7,17 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{key_name, keys, limit, lookup, quantity, route};
+use super::{Variables, key_name, keys, limit, lookup, quantity, route};
 use crate::counter::Series;
 use crate::host;
-use crate::key::{Scopes, Tiers};
+use crate::key::{Exception, Scopes, Tiers};
 use crate::limit::{Kind, Limit, Per};
 use crate::name::Name;
 use crate::policy::{Api, Pause, Tier};
-use crate::reader::{At, Errors, Map};
+use crate::reader::{At, Errors, Map, join};
 use crate::record::{Rule, RuleKind};
 use crate::reply::Dialect;
+use crate::route::Access;
 use crate::template::{Router, Template};
 
 /// What an API needs to know of the rest of the policy
@@ -25,6 +26,8 @@ pub(super) struct Context<'a> {
     pub(super) revoked: Rc<BTreeSet<Name>>,
     /// Keys whose callers may ask why
     pub(super) explained: Rc<BTreeSet<Name>>,
+    pub(super) exceptions: &'a [Rc<Exception>],
+    pub(super) variable: &'a Variables<'a>,
     pub(super) pause: Pause,
     /// Among how many hosts rates are divided
     pub(super) replicas: u64,
@@ -70,11 +73,21 @@ pub(super) fn read(
     let api_name = api_name?;
     let keys_at = map.require("keys", errors);
     let mut terms = keys::terms(&api_name, &at.path, &tiers, context);
-    let own = keys::read(keys_at.as_ref(), &terms, &mut scopes, errors);
+    let own = keys::read(
+        keys_at.as_ref(),
+        &mut terms,
+        &mut scopes,
+        context.variable,
+        errors,
+    );
+    let anonymous = map
+        .take("anonymous")
+        .and_then(|at| keys::read_anonymous(&at, &terms, errors));
     let limits = limit::read(&mut map, &api_name, context, errors);
     let router = read_routes(
         &mut map,
         (&api_name, &limits),
+        anonymous.is_some(),
         &tiers,
         &mut scopes,
         context.pause,
@@ -89,6 +102,7 @@ pub(super) fn read(
     let rule = |kind, part: &str| Rule::new(kind, &format!("{}.{part}", at.path));
     map.finish(errors);
     let api = Api {
+        anonymous,
         dialect: dialect.unwrap_or(Dialect::Problem),
         keys: own.inline,
         lookup,
@@ -168,6 +182,7 @@ fn read_tiers(map: &mut Map<'_>, replicas: u64, errors: &mut Errors) -> BTreeMap
 fn read_routes(
     map: &mut Map<'_>,
     api: (&Name, &[Rc<Limit>]),
+    has_anonymous: bool,
     tiers: &Tiers,
     scopes: &mut Scopes,
     pause: Pause,
@@ -182,6 +197,12 @@ fn read_routes(
         else {
             continue;
         };
+        if route.access == Access::Optional && !has_anonymous {
+            errors.push(
+                &join(&at.path, "auth"),
+                "needs a tier for callers without a key: write `anonymous` in the API",
+            );
+        }
         let costliest = route
             .body
             .iter()

@@ -55,6 +55,12 @@ pub(super) fn read<'n>(
             "a public route has no key: it takes no scope, class, fields, verdict, query or page",
         );
     }
+    if access == Access::Optional && bits != 0 {
+        errors.push(
+            &at.path,
+            "callers without a key have no scope: write `auth: key`",
+        );
+    }
     if body.is_some() && !upgrades.is_empty() {
         errors.push(
             &at.path,
@@ -124,6 +130,12 @@ enum Spends {
     Limit(usize),
 }
 
+const AUTH: &[(&str, Access)] = &[
+    ("key", Access::Key),
+    ("none", Access::Public { charged: false }),
+    ("optional", Access::Optional),
+];
+
 /// Reads `auth` and `limits`; a door is opened only by words that say so
 fn read_access(
     map: &mut Map<'_>,
@@ -133,7 +145,8 @@ fn read_access(
     let path = map.path.clone();
     let auth = map
         .take("auth")
-        .and_then(|auth| auth.word(&[("key", true), ("none", false)], errors));
+        .and_then(|auth| auth.word(AUTH, errors))
+        .unwrap_or(Access::Key);
     let list = map.take("limits").and_then(|at| {
         let mut words = alloc::vec![
             ("tier", Spends::Tier),
@@ -153,19 +166,22 @@ fn read_access(
         }
         Some((spent, at))
     });
-    let is_keyed = auth.unwrap_or(true);
+    let is_keyed = matches!(auth, Access::Key | Access::Optional);
     let Some((spent, at)) = list else {
-        if !is_keyed {
-            let message = "a public route must say what it spends: limits: [unauthenticated], or [] for nothing";
-            errors.push(&path, message);
+        if is_keyed {
+            return (auth, true, Vec::new());
         }
-        let access = if is_keyed {
-            Access::Key
-        } else {
-            Access::Public { charged: true }
-        };
-        return (access, is_keyed, Vec::new());
+        let message =
+            "a public route must say what it spends: limits: [unauthenticated], or [] for nothing";
+        errors.push(&path, message);
+        return (Access::Public { charged: true }, false, Vec::new());
     };
+    if auth == Access::Optional && spent != [Spends::Tier] {
+        errors.push(
+            &at.path,
+            "a route that needs no key spends the tier and nothing else: write [tier]",
+        );
+    }
     if is_keyed && spent.contains(&Spends::Unauthenticated) {
         errors.push(
             &at.path,
@@ -193,7 +209,7 @@ fn read_access(
         );
     }
     let access = if is_keyed {
-        Access::Key
+        auth
     } else {
         Access::Public {
             charged: spent.contains(&Spends::Unauthenticated),

@@ -90,6 +90,16 @@ impl Engine {
         let Some(bucket) = &key.tier.bucket else {
             return draft.finish_limited();
         };
+        if let Some(table) = key.anonymous {
+            let charge = ClientCharge {
+                table,
+                client: draft.client,
+                bucket,
+                cells,
+            };
+            let charged = self.clients.charge(charge, moment.monotonic, store);
+            return draft.charged(key, moment.monotonic, charged);
+        }
         // A burst may wait; what is refused anyway does not, nor what another rate has let pass now.
         let binds = key.tier.enforcement.binds(draft.who) && !draft.is_observed;
         let waits =

@@ -13,7 +13,7 @@ use crate::credential;
 use crate::enforcement::Enforcement;
 use crate::host;
 use crate::key::lookup::{Known, Lookups, Resolution};
-use crate::key::{Key, KeyStore};
+use crate::key::{Exempted, Key, KeyStore};
 use crate::path::{self, CheckedPath};
 use crate::policy::{Api, Policy};
 use crate::query;
@@ -147,6 +147,12 @@ pub(super) fn examine(
             return unkeyed(reason, &rule, false);
         }
         Identity::Refused(reason, rule) => {
+            if reason == Reason::CredentialMissing
+                && let Some(key) = anonymous(api, &path, &found)
+            {
+                draft.particulars.challenge = None;
+                return examine_keyed(policy, api, head, path.query, found, key, draft);
+            }
             // What is not there is not told from what is, without a key: but a caller without any
             // credential learns that a path or method does not exist.
             if reason == Reason::CredentialMissing
@@ -312,7 +318,7 @@ fn authenticate(
         Err(question) => return Identity::Ask(question),
     };
     let good = known.and_then(|key| match key.check(draft.wall) {
-        Ok(()) => Ok(key),
+        Ok(()) => Ok(Exempted::apply(&api.terms.exceptions, key, draft.wall)),
         Err(reason) => Err((reason, Rc::clone(&key.rule))),
     });
     match good {
@@ -344,16 +350,17 @@ fn identify(
     let resolution = match (knowledge.resolved, &api.lookup) {
         (Some(resolved), Some(lookup)) => (resolved.resolution.clone(), lookup),
         _ => {
-            let digest = match credential::read(head, path) {
-                Ok(digest) => digest,
+            let digests = match credential::read(head, path, &api.terms) {
+                Ok(digests) => digests,
                 Err(reason) => return none(reason),
             };
-            if let Some(key) = knowledge.keys.get(api, &digest) {
+            if let Some(key) = knowledge.keys.get(api, &digests) {
                 return Ok(Ok(key));
             }
             let Some(lookup) = &api.lookup else {
                 return none(Reason::KeyUnknown);
             };
+            let digest = digests.first();
             match knowledge.lookups.find(lookup, &digest, knowledge.now) {
                 Known::Resolved(resolution) => (resolution, lookup),
                 Known::Ask { was_key } => {
@@ -374,6 +381,16 @@ fn identify(
             Rc::clone(&lookup.rule),
         ))),
     }
+}
+
+/// The key of callers without any credential, on a route that lets them
+fn anonymous(api: &Api, path: &CheckedPath<'_>, found: &Match<'_>) -> Option<Rc<Key>> {
+    let Match::Route(route) = found else {
+        return None;
+    };
+    let in_query = |query| path::has_parameter(query, "access_token");
+    let lets = route.access == Access::Optional && !path.query.is_some_and(in_query);
+    api.anonymous.clone().filter(|_| lets)
 }
 
 /// An upgrade is refused unless its route lets that very protocol through.

@@ -172,7 +172,7 @@ impl Adoption {
         if header.api != self.terms.api {
             return Err(BundleError::Api(header.api.to_string()));
         }
-        if header.scheme != self.terms.scheme {
+        if header.scheme != self.terms.hashing.scheme() {
             return Err(BundleError::Scheme(header.scheme));
         }
         let rest = header.length().saturating_sub(self.bytes.len());

@@ -6,7 +6,7 @@ use core::fmt;
 
 use super::bundle::KeyBundle;
 use super::terms::KeyTerms;
-use super::{Key, KeyDigest};
+use super::{Key, KeyDigest, KeyDigests};
 use crate::policy::Api;
 
 /// The keys that stand in no policy, and those of them that were used of late
@@ -54,8 +54,12 @@ impl KeyStore {
         }
     }
 
-    /// The key of an API with this digest: the policy's own, else its bundle's
-    pub(crate) fn get(&mut self, api: &Api, digest: &KeyDigest) -> Option<Rc<Key>> {
+    /// The key of an API with one of these digests: the policy's own, else its bundle's
+    pub(crate) fn get(&mut self, api: &Api, digests: &KeyDigests) -> Option<Rc<Key>> {
+        digests.iter().find_map(|digest| self.find(api, digest))
+    }
+
+    fn find(&mut self, api: &Api, digest: &KeyDigest) -> Option<Rc<Key>> {
         if let Some(key) = api.keys.get(digest) {
             return Some(Rc::clone(key));
         }

@@ -7,8 +7,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::bundle::DigestScheme;
-use super::{Key, KeyDigest, KeyState};
+use super::{Exempted, Hashing, Key, KeyDigest, KeyState};
 use crate::account::AccountKey;
 use crate::civil;
 use crate::enforcement::Enforcement;
@@ -37,7 +36,11 @@ pub(crate) struct KeyTerms {
     /// The rule of all keys that stand in no policy
     pub(crate) bundle_rule: Rc<Rule>,
     /// How digests are made of keys
-    pub(crate) scheme: DigestScheme,
+    pub(crate) hashing: Hashing,
+    /// Whether keys that claim our form and don't have it are refused by that
+    pub(crate) is_checked: bool,
+    /// Principals that have another tier for a while
+    pub(crate) exceptions: Vec<Exempted>,
 }
 
 /// The scopes of an API, each a bit
@@ -165,9 +168,13 @@ impl KeyTerms {
         let id = map
             .require("id", errors)
             .and_then(|id| read_name(&id, errors));
-        let principal = map
-            .require("principal", errors)
-            .and_then(|principal| read_name(&principal, errors));
+        let principal = map.require("principal", errors).and_then(|at| {
+            let principal = read_name(&at, errors)?;
+            if principal.as_str() == ANONYMOUS {
+                errors.push(&at.path, "is what callers without a key are called");
+            }
+            Some(principal)
+        });
         let tier = map
             .require("tier", errors)
             .and_then(|at| find_tier(&at, &self.tiers, errors));
@@ -179,13 +186,16 @@ impl KeyTerms {
         {
             scopes |= bit(&scope, errors);
         }
-        let not_before = map.take("not_before").and_then(|at| instant(&at, errors));
-        let expires = map.take("expires").and_then(|at| instant(&at, errors));
+        let not_before = map
+            .take("not_before")
+            .and_then(|at| read_instant(&at, errors));
+        let expires = map.take("expires").and_then(|at| read_instant(&at, errors));
         if let (Some(not_before), Some(expires)) = (not_before, expires)
             && expires <= not_before
         {
             errors.push(&map.path, "expires before it is valid");
         }
+        let networks = map.take("networks").map(|at| at.networks(errors));
         let state = map
             .take("state")
             .and_then(|state| state.word(STATES, errors))
@@ -212,9 +222,15 @@ impl KeyTerms {
             may_ask_why,
             rule,
             bundle: None,
+            networks: networks.unwrap_or_default().into(),
+            exception: None,
+            anonymous: None,
         })
     }
 }
+
+/// The principal and the id of callers without a key
+pub(crate) const ANONYMOUS: &str = "anonymous";
 
 const STATES: &[(&str, KeyState)] = &[
     ("active", KeyState::Active),
@@ -243,7 +259,8 @@ pub(crate) fn read_name(at: &At<'_>, errors: &mut Errors) -> Option<Name> {
         .ok()
 }
 
-fn instant(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
+/// Seconds since the Unix epoch, or an error
+pub(crate) fn read_instant(at: &At<'_>, errors: &mut Errors) -> Option<u64> {
     let instant = civil::parse_instant(at.string(errors)?);
     if instant.is_none() {
         errors.push(

@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use sha2::{Digest as _, Sha256};
 
 use super::KeyDigest;
-use super::bundle::{CHECKED, DigestScheme, HEADER, MAGIC, MAX_RECORD, NAME, VERSION};
+use super::bundle::{
+    BundleError, CHECKED, DigestScheme, HEADER, Header, MAGIC, MAX_RECORD, NAME, VERSION,
+};
 use crate::name::Name;
 
 /// A key bundle in the making; the same keys make the same bytes, in whatever order they come
@@ -119,6 +121,59 @@ impl BundleWriter {
         file.append(&mut offsets);
         file.append(&mut records);
         Ok(file)
+    }
+}
+
+/// What a bundle holds, whatever a policy makes of it
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BundleContents {
+    /// The API's name
+    pub api: String,
+    /// The revision that its maker gave it
+    pub revision: String,
+    /// When it was made, in seconds since the Unix epoch
+    pub generated_at: u64,
+    /// How its digests were made
+    pub scheme: DigestScheme,
+    /// The records in the order of their digests
+    pub records: Vec<Vec<u8>>,
+}
+
+impl BundleContents {
+    /// Reads a file that is whole and unharmed; its records are not looked into
+    ///
+    /// # Errors
+    ///
+    /// Why it is no such file.
+    pub fn read(file: &[u8]) -> Result<Self, BundleError> {
+        let (head, rest) = file.split_first_chunk().ok_or(BundleError::Cut)?;
+        let header = Header::read(head)?;
+        if file.len() != header.length() {
+            let is_cut = file.len() < header.length();
+            return Err(if is_cut {
+                BundleError::Cut
+            } else {
+                BundleError::Trailing
+            });
+        }
+        let mut hash = Sha256::new();
+        hash.update(head.get(..CHECKED).unwrap_or_default());
+        hash.update(rest);
+        let sum: [u8; 32] = hash.finalize().into();
+        if sum != header.checksum {
+            return Err(BundleError::Checksum);
+        }
+        let record = |index| {
+            let record = header.record(file, index);
+            record.map(Vec::from).ok_or(BundleError::Offset(index))
+        };
+        Ok(Self {
+            records: (0..header.keys()).map(record).collect::<Result<_, _>>()?,
+            api: header.api.as_str().into(),
+            revision: header.revision.as_str().into(),
+            generated_at: header.generated_at,
+            scheme: header.scheme,
+        })
     }
 }
 

@@ -14,6 +14,7 @@ pub(crate) fn everything() -> Value {
     dated["not_before"] = "2026-01-01T00:00:00Z".into();
     dated["expires"] = "2036-01-01T00:00:00Z".into();
     dated["state"] = "active".into();
+    dated["networks"] = json!(["192.0.2.0/24"]);
     json!({
         "version": 1,
         "revision": "r-7",
@@ -22,6 +23,7 @@ pub(crate) fn everything() -> Value {
         "probes": { "ready": "/ready", "exempt": ["GET /healthz"] },
         "clients": { "deny": ["203.0.113.0/24", "2001:db8::/32"] },
         "revoked": ["k-gone"],
+        "exceptions": [{ "principal": "plain", "tier": "unlimited", "until": "2036-01-01T00:00:00Z", "reason": "INC-1" }],
         "unauthenticated": { "rate": "60/min", "burst": 30, "per": "client" },
         "apis": {
             "shop": {
@@ -30,6 +32,7 @@ pub(crate) fn everything() -> Value {
                 "credential": "strip",
                 "preflight": "forward",
                 "unmatched": "refuse",
+                "anonymous": "metered",
                 "tiers": {
                     "metered": { "rate": "1000/min", "burst": 50, "queue": { "max_wait": "2s" } },
                     "unlimited": { "rate": "unlimited" },
@@ -60,6 +63,7 @@ pub(crate) fn everything() -> Value {
                             "urgent": { "type": "boolean" },
                         },
                     },
+                    "news": { "match": "GET /news", "auth": "optional", "limits": ["tier"] },
                     "hook": { "match": "POST /hook", "auth": "none", "limits": ["unauthenticated"] },
                     "analyze": {
                         "match": "POST /analyze",
@@ -78,6 +82,7 @@ pub(crate) fn everything() -> Value {
                 "hosts": ["*"],
                 "tiers": { "free": { "rate": "5/60s" } },
                 "keys": {
+                    "format": "portcullis",
                     "inline": [{ "id": "k1", "principal": "acme", "tier": "free", "sha256": digest("acme") }],
                     "bundle": { "seed": crate::keys::seed("other", "free") },
                 },

@@ -186,3 +186,293 @@ fn a_seed_that_is_none_refuses_the_policy() {
         "records[0].tier: there is no such tier",
     );
 }
+
+/// The reason, and who spent
+fn refused(document: &Value, ask: &Ask) -> Reason {
+    Gate::new(document).reason(ask)
+}
+
+#[test]
+fn a_key_is_good_in_its_networks_alone() {
+    let mut near = key("near", "basic");
+    near["scopes"] = json!("read");
+    near["networks"] = json!(["198.51.100.0/24", "2001:db8::/32"]);
+    let document = policy(json!([near]));
+    let ask = |from: &str| {
+        let client: std::net::IpAddr = from.parse().unwrap();
+        Ask::new("GET", "/items").key("near").from(client)
+    };
+    for (from, reason) in [
+        ("198.51.100.0", Reason::Allowed),
+        ("198.51.100.255", Reason::Allowed),
+        ("198.51.101.0", Reason::KeyNetworkDenied),
+        ("2001:db8:ffff::1", Reason::Allowed),
+        ("2001:db9::1", Reason::KeyNetworkDenied),
+    ] {
+        assert_eq!(refused(&document, &ask(from)), reason, "{from}");
+    }
+    let mut nowhere = ask("198.51.100.1");
+    nowhere.client = None;
+    assert_eq!(refused(&document, &nowhere), Reason::KeyNetworkDenied);
+    // Whoever has found a key learns nothing of its routes.
+    let mut lost = ask("192.0.2.1");
+    lost.headers[1].1 = b"/nowhere".into();
+    assert_eq!(refused(&document, &lost), Reason::KeyNetworkDenied);
+}
+
+/// Who uses a key from elsewhere spends nothing of its principal's
+#[test]
+fn a_key_from_elsewhere_spends_its_clients_bucket() {
+    let mut near = key("near", "basic");
+    near["scopes"] = json!("read");
+    near["networks"] = json!("198.51.100.0/24");
+    let mut document = policy(json!([near]));
+    document["apis"]["api"]["tiers"]["basic"] = json!({ "rate": "3/min" });
+    document["unauthenticated"] = json!({ "rate": "2/min" });
+    let mut gate = Gate::new(&document);
+    let mut store = MapStore::default();
+    let mut reason = |from: [u8; 4]| {
+        let ask = Ask::new("GET", "/items").key("near").from(from);
+        gate.ask(&ask, FULL, &mut store).record.reason
+    };
+    let elsewhere = [203, 0, 113, 9];
+    assert_eq!(
+        [(); 4].map(|()| reason(elsewhere)),
+        [
+            Reason::KeyNetworkDenied,
+            Reason::KeyNetworkDenied,
+            Reason::UnauthenticatedLimited,
+            Reason::UnauthenticatedLimited,
+        ]
+    );
+    let here = [198, 51, 100, 7];
+    assert_eq!(
+        [(); 4].map(|()| reason(here)),
+        [
+            Reason::Allowed,
+            Reason::Allowed,
+            Reason::Allowed,
+            Reason::RateLimited
+        ]
+    );
+}
+
+fn anonymous() -> Value {
+    let mut document = policy(json!([]));
+    let api = &mut document["apis"]["api"];
+    api["tiers"]["free"] = json!({ "rate": "2/min" });
+    api["anonymous"] = "free".into();
+    api["routes"]["news"] = json!({ "match": "GET /news", "auth": "optional" });
+    api["routes"]["search"] = json!({
+        "match": "POST /search",
+        "auth": "optional",
+        "fields": { "q": { "type": "string", "required": true } },
+    });
+    document
+}
+
+#[test]
+fn callers_without_a_key_have_an_account_by_address() {
+    let mut gate = Gate::new(&anonymous());
+    let mut store = MapStore::default();
+    let mut reason = |ask: Ask, from: [u8; 4]| {
+        let outcome = gate.ask(&ask.from(from), FULL, &mut store);
+        let record: Value = serde_json::from_str(&outcome.record.to_json()).unwrap();
+        (outcome.record.reason, record["tier"].clone())
+    };
+    let news = || Ask::new("GET", "/news");
+    let search = || Ask::new("POST", "/search").json(&json!({ "q": "x" }));
+    let (one, other) = ([192, 0, 2, 1], [192, 0, 2, 2]);
+    let free = || json!("free");
+    assert_eq!(reason(news(), one), (Reason::Allowed, free()));
+    assert_eq!(reason(search(), one), (Reason::Allowed, free()));
+    assert_eq!(reason(news(), one), (Reason::RateLimited, free()));
+    assert_eq!(reason(search(), one), (Reason::RateLimited, free()));
+    assert_eq!(reason(search(), other), (Reason::Allowed, free()));
+    // What their addresses spend without a key elsewhere is another bucket.
+    assert_eq!(
+        reason(Ask::new("GET", "/items"), one).0,
+        Reason::CredentialMissing
+    );
+    assert_eq!(reason(news().key("wrong"), other).0, Reason::KeyUnknown);
+    assert_eq!(
+        reason(news().with("authorization", "Basic YTpi"), other).0,
+        Reason::CredentialMalformed
+    );
+    let in_query = Ask::new("GET", "/news?access_token=x");
+    assert_eq!(reason(in_query, other).0, Reason::CredentialMissing);
+    assert_eq!(reason(news(), other), (Reason::Allowed, free()));
+}
+
+#[test]
+fn a_door_for_the_anonymous_is_opened_by_words_that_fit() {
+    let check = |change: &dyn Fn(&mut Value), path: &str, part: &str| {
+        let mut document = anonymous();
+        change(&mut document["apis"]["api"]);
+        let errors = Policy::parse(&serde_json::to_vec(&document).unwrap(), "main").unwrap_err();
+        let found = |error: &&portcullis_policy::ConfigError| {
+            error.path == format!("apis.api.{path}") && error.message.contains(part)
+        };
+        assert!(errors.iter().any(|error| found(&error)), "{errors:?}");
+    };
+    check(
+        &|api| api["anonymous"] = "gold".into(),
+        "anonymous",
+        "unlimited",
+    );
+    check(
+        &|api| api["anonymous"] = "none".into(),
+        "anonymous",
+        "no such tier",
+    );
+    check(
+        &|api| drop(api.as_object_mut().unwrap().remove("anonymous")),
+        "routes.news.auth",
+        "write `anonymous`",
+    );
+    check(
+        &|api| api["routes"]["news"]["scope"] = "read".into(),
+        "routes.news",
+        "no scope",
+    );
+    check(
+        &|api| api["routes"]["news"]["limits"] = json!([]),
+        "routes.news.limits",
+        "write [tier]",
+    );
+    check(
+        &|api| {
+            api["keys"] = json!([{ "id": "k", "principal": "anonymous", "tier": "gold", "sha256": digest("k") }])
+        },
+        "keys[0].principal",
+        "callers without a key",
+    );
+}
+
+#[test]
+fn an_exception_lasts_until_its_instant() {
+    let mut acme = key("acme", "basic");
+    acme["scopes"] = json!("read");
+    let mut globex = key("globex", "basic");
+    globex["scopes"] = json!("read");
+    let mut document = policy(json!([acme, globex]));
+    document["exceptions"] = json!([
+        { "principal": "acme", "tier": "gold", "until": "2027-01-15T08:00:00Z", "reason": "INC-4711" },
+    ]);
+    let mut gate = Gate::new(&document);
+    let mut at = |wall: u64, token: &str| {
+        let moment = portcullis_policy::Moment {
+            wall: wall * 1_000_000_000,
+            ..FULL
+        };
+        let ask = Ask::new("GET", "/items").key(token);
+        let outcome = gate.ask(&ask, moment, &mut MapStore::default());
+        let record: Value = serde_json::from_str(&outcome.record.to_json()).unwrap();
+        (record["tier"].clone(), record["exception"].clone())
+    };
+    // 2027-01-15T08:00:00Z
+    let until = 1_800_000_000;
+    assert_eq!(at(until - 1, "acme"), (json!("gold"), json!("INC-4711")));
+    assert_eq!(at(until - 1, "globex"), (json!("basic"), Value::Null));
+    assert_eq!(at(until, "acme"), (json!("basic"), Value::Null));
+    // A clock that can't be right.
+    assert_eq!(at(1_000_000_000, "acme"), (json!("basic"), Value::Null));
+    document["exceptions"][0]["tier"] = "none".into();
+    let errors = Policy::parse(&serde_json::to_vec(&document).unwrap(), "main").unwrap_err();
+    assert_eq!(
+        errors[0].to_string(),
+        "exceptions[0]: no API has the tier `none`"
+    );
+}
+
+#[test]
+fn a_mistyped_key_of_our_form_is_refused_by_its_checksum() {
+    let mut byte = 0u8;
+    let mut random = || {
+        byte = byte.wrapping_mul(5).wrapping_add(7);
+        byte
+    };
+    let good = portcullis_policy::new_key("api", &mut random).unwrap();
+    let mistyped = good.replace("pck_api", "pck_apl");
+    let keys = ["legacy", &*good].map(|token| {
+        json!({ "id": token, "principal": "p", "tier": "gold", "scopes": "read", "sha256": digest(token) })
+    });
+    for (format, reason) in [
+        ("portcullis", Reason::KeyMalformed),
+        ("any", Reason::KeyUnknown),
+    ] {
+        let mut gate = Gate::new(&policy(json!({ "format": format, "inline": keys })));
+        assert_eq!(decided(&mut gate, &good).0, Reason::Allowed);
+        assert_eq!(decided(&mut gate, "legacy").0, Reason::Allowed);
+        assert_eq!(decided(&mut gate, "other").0, Reason::KeyUnknown);
+        assert_eq!(decided(&mut gate, &mistyped).0, reason);
+    }
+}
+
+#[test]
+fn two_peppers_hold_while_one_takes_over() {
+    const SECRETS: [&str; 2] = ["the pepper of this year", "the pepper of the last one"];
+    let variable = |name: &str| match name {
+        "NEW" => Some(SECRETS[0].to_owned()),
+        "OLD" => Some(SECRETS[1].to_owned()),
+        "SHORT" => Some("fifteen bytes!!".to_owned()),
+        _ => None,
+    };
+    let keys = SECRETS.map(|secret| {
+        let digest = portcullis_policy::key_digest(b"secret", Some(secret.as_bytes())).unwrap();
+        json!({ "id": secret.replace(' ', "-"), "principal": "p", "tier": "gold", "scopes": "read", "hmac_sha256": digest })
+    });
+    let parse = |env: Value, keys: &[Value]| {
+        let document = policy(json!({ "pepper": { "env": env }, "inline": keys }));
+        Policy::parse_with(&serde_json::to_vec(&document).unwrap(), "main", &variable)
+    };
+    for (env, key, reason) in [
+        (json!("NEW"), 0, Reason::Allowed),
+        (json!("NEW"), 1, Reason::KeyUnknown),
+        (json!(["NEW", "OLD"]), 0, Reason::Allowed),
+        (json!(["NEW", "OLD"]), 1, Reason::Allowed),
+        (json!("OLD"), 0, Reason::KeyUnknown),
+    ] {
+        let mut gate = Gate::new(&policy(json!([])));
+        gate.policy = Rc::new(parse(env.clone(), &keys[key..=key]).unwrap());
+        assert_eq!(decided(&mut gate, "secret").0, reason, "{env} {key}");
+    }
+    let check = |env: Value, keys: &[Value], line: &str| {
+        let errors = parse(env, keys).unwrap_err();
+        let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert!(lines.iter().any(|l| l.starts_with(line)), "{lines:?}");
+        assert!(!lines.concat().contains("fifteen"), "{lines:?}");
+    };
+    let pepper = "apis.api.keys.pepper";
+    check(
+        json!("NONE"),
+        &keys,
+        &format!("{pepper}.env: the filter has no such variable"),
+    );
+    check(
+        json!("SHORT"),
+        &keys,
+        &format!("{pepper}.env: the pepper has less than 16 bytes"),
+    );
+    check(
+        json!(["NEW", "OLD", "NEW"]),
+        &keys,
+        &format!("{pepper}: names at most two"),
+    );
+    check(
+        json!([]),
+        &keys,
+        &format!("{pepper}: must name at least one"),
+    );
+    check(
+        json!("N W"),
+        &keys,
+        &format!("{pepper}.env: must be the name"),
+    );
+    let plain = json!({ "id": "k", "principal": "p", "tier": "gold", "sha256": digest("k") });
+    check(
+        json!("NEW"),
+        &[plain],
+        "apis.api.keys.inline[0].sha256: unknown field",
+    );
+}

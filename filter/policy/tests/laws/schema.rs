@@ -86,7 +86,6 @@ fn an_unknown_field_is_refused_with_its_path_wherever_it_stands() {
 fn what_is_not_built_yet_is_refused_with_its_path() {
     let shop = "/apis/shop";
     for (place, field, value) in [
-        ("", "exceptions", json!([])),
         ("/record/sample", "observed", json!("100%")),
         (
             "/threat",

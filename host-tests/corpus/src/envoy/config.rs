@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::text;
 use crate::case::Profile;
-use crate::document::Document;
+use crate::document::{Document, ENVIRONMENT};
 
 /// A listener with the filter in it.
 #[derive(Clone, Copy, Debug)]
@@ -115,6 +115,9 @@ impl Listener<'_> {
                     "configuration": self.configuration(),
                     "vm_config": {
                         "vm_id": "portcullis",
+                        "environment_variables": {
+                            "host_env_keys": ENVIRONMENT.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+                        },
                         "runtime": "envoy.wasm.runtime.v8",
                         "code": { "local": { "filename": text(wasm) } },
                     },

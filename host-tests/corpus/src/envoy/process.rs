@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::document::ENVIRONMENT;
 use crate::wire::stream::{Address, Deadline};
 use crate::wire::{Message, h1};
 
@@ -89,6 +90,7 @@ impl Process {
     /// It can't be started.
     pub fn start_file(envoy: &Path, directory: Directory, file: &Path) -> Result<Self, String> {
         let mut child = Command::new(envoy)
+            .envs(ENVIRONMENT.iter().copied())
             .args([
                 "--concurrency",
                 "1",

@@ -517,6 +517,7 @@ fn settings(random: &mut Random) -> Settings {
         buffer_limit: *random.pick(&[1 << 20, 1 << 20, 100]),
         upstream_codec: random.once_in(2),
         log_level: *random.pick(&[LogLevel::Trace, LogLevel::Info, LogLevel::Critical]),
+        environment: portcullis_corpus::environment(),
         trace: false,
         capabilities,
         ..Settings::default()
