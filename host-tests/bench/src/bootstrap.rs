@@ -1,5 +1,6 @@
 //! Envoy's configuration: a listener a variant, all in one process.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -39,9 +40,92 @@ pub(crate) fn of(listeners: &[Value]) -> Value {
     })
 }
 
+/// A listener of whatever protocol before an upstream cluster, with this policy in its gate or none.
+///
+/// Nothing in it is random: no request id, no time that the upstream took.
+pub(crate) fn forwarding(name: &str, gate: Option<(&Path, &Value)>) -> Value {
+    let filters = gate.map(|(module, policy)| wasm(name, module, Some(policy)));
+    let router = filter(
+        "envoy.filters.http.router",
+        "router.v3.Router",
+        json!({ "suppress_envoy_headers": true }),
+    );
+    let filters: Vec<Value> = filters.into_iter().chain([router]).collect();
+    let routes = json!([{ "match": { "prefix": "/" }, "route": { "cluster": "upstream" } }]);
+    let manager = json!({
+        "@type": format!("{TYPE}{HTTP}"),
+        "stat_prefix": name,
+        "codec_type": "AUTO",
+        "generate_request_id": false,
+        "server_header_transformation": "PASS_THROUGH",
+        "http_protocol_options": { "enable_trailers": true },
+        "route_config": {
+            "virtual_hosts": [{ "name": "all", "domains": ["*"], "routes": routes }],
+        },
+        "http_filters": filters,
+    });
+    json!({
+        "name": name,
+        "address": { "socket_address": { "address": "127.0.0.1", "port_value": 0 } },
+        "filter_chains": [{ "filters": [{
+            "name": "envoy.filters.network.http_connection_manager",
+            "typed_config": manager,
+        }] }],
+    })
+}
+
+/// The cluster behind such listeners.
+pub(crate) fn upstream(address: SocketAddr) -> Value {
+    let socket = json!({ "address": address.ip(), "port_value": address.port() });
+    let endpoint = json!({ "endpoint": { "address": { "socket_address": socket } } });
+    let options = json!({
+        "@type": format!("{TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions"),
+        "explicit_http_config": { "http_protocol_options": { "enable_trailers": true } },
+    });
+    json!({
+        "name": "upstream",
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": "upstream",
+            "endpoints": [{ "lb_endpoints": [endpoint] }],
+        },
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options,
+        },
+    })
+}
+
 /// A listener of the gate with a policy of the caller's.
 pub(crate) fn gate(name: &str, module: &Path, policy: &Value) -> Value {
     listener_of(name, &[wasm(name, module, Some(policy))])
+}
+
+/// A listener whose gate is configured by what stands in a file: an extension configuration that is
+/// discovered (ECDS).
+pub(crate) fn discovered(name: &str, file: &Path) -> Value {
+    let source = json!({
+        "path_config_source": { "path": file },
+        "resource_api_version": "V3",
+    });
+    let filter = json!({
+        "name": name,
+        "config_discovery": {
+            "config_source": source,
+            "type_urls": [format!("{TYPE}envoy.extensions.filters.http.wasm.v3.Wasm")],
+        },
+    });
+    listener_of(name, &[filter])
+}
+
+/// What such a file holds.
+pub(crate) fn extension(name: &str, module: &Path, policy: &Value) -> Value {
+    let mut resource = wasm(name, module, Some(policy));
+    if let Some(resource) = resource.as_object_mut() {
+        let kind = format!("{TYPE}envoy.config.core.v3.TypedExtensionConfig");
+        resource.insert("@type".to_owned(), kind.into());
+        resource.insert("name".to_owned(), name.into());
+    }
+    json!({ "resources": [resource] })
 }
 
 fn listener(lane: &Lane, population: Population) -> Value {

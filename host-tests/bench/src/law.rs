@@ -23,6 +23,7 @@ use crate::options::Law;
 use crate::placement::Placement;
 use crate::policy::{self, HOST};
 use crate::scratch::Scratch;
+use crate::updates::Updates;
 
 const WORKERS: u32 = 2;
 const BURST: u64 = 50;
@@ -117,7 +118,14 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
     let module = module::gate(workspace)?;
     let found = envoy::obtain(workspace)?;
     let scratch = Scratch::new(workspace, "law")?;
-    let bootstrap = bootstrap::of(&[bootstrap::gate("law", &module, &document(law))]);
+    let updates = law
+        .updates
+        .then(|| Updates::new(scratch.path(), &module, document(law)))
+        .transpose()?;
+    let bootstrap = bootstrap::of(&[match &updates {
+        Some(updates) => bootstrap::discovered("law", updates.file()),
+        None => bootstrap::gate("law", &module, &document(law)),
+    }]);
     // Nothing is pressed here: latency is what matters, and real-time priority would hide it.
     let placement = Placement::ordinary();
     let load = if law.queue { QUEUED } else { PLAIN };
@@ -140,6 +148,9 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
             thread::spawn(move || (shape, send(address, run, (shape, load), start, seconds)))
         })
         .collect();
+    if let Some(updates) = &updates {
+        updates.replace(start, law.seconds)?;
+    }
     let mut outcomes = Vec::new();
     for run in runs {
         let (shape, exchanges) = run
@@ -148,6 +159,9 @@ pub(crate) fn run(workspace: &Workspace, law: Law) -> Result<()> {
         outcomes.push(judge(shape, &exchanges?));
     }
     let balance = balance(&envoy)?;
+    if let Some(updates) = &updates {
+        updates.check(&envoy, law.seconds)?;
+    }
     report(law, &outcomes, &balance);
     let broken = outcomes.iter().any(|outcome| {
         let late = law.queue && outcome.lateness.first() > Some(&LATENESS);

@@ -15,6 +15,7 @@ mod footprint;
 mod fuel;
 mod law;
 mod module;
+mod observe;
 mod options;
 mod placement;
 mod policy;
@@ -22,6 +23,7 @@ mod scratch;
 mod strangers;
 mod table;
 mod target;
+mod updates;
 mod variant;
 mod wrk;
 
@@ -61,6 +63,7 @@ fn run(arguments: &[String]) -> Result<()> {
         Task::Envoy(comparison) => comparison::run(&workspace, &comparison),
         Task::Law(law) => law::run(&workspace, law),
         Task::Strangers(strangers) => strangers::run(&workspace, strangers),
+        Task::Observe(observe) => observe::run(&workspace, observe),
         Task::Footprint { json } => footprint::run(&workspace, json),
         #[cfg(feature = "fuel")]
         Task::Fuel { json, write } => fuel::run(&workspace, json, write),

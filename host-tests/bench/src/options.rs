@@ -8,7 +8,7 @@ use crate::variant::Variant;
 
 /// How the command is used.
 pub(crate) const USAGE: &str = "\
-cargo xtask bench --envoy | --law | --strangers | --fuel | --footprint | --feeds  [--json]
+cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --fuel | --footprint | --feeds  [--json]
   --envoy       CPU that each variant adds to a request in a real Envoy, in interleaved rounds (needs wrk)
     --rounds N         at least 5 for figures to publish (5)
     --seconds N        seconds a variant and round (1)
@@ -24,6 +24,14 @@ cargo xtask bench --envoy | --law | --strangers | --fuel | --footprint | --feeds
   --strangers   memory and known callers' latency while wrong keys come, each another one
     --count N          (1000000)
     --rate N           requests a second (4000)
+  --updates     the same while the policy is replaced once a second, by the extension configuration discovery
+                service (ECDS) from a file: no request may fail, and no bucket may be refilled
+    --runs N           (4)
+    --seconds N        as many updates (60)
+  --observe     the same requests through Envoy with the gate under `mode: observe` and without it: answers, and what
+                the upstream saw, may not differ in one byte
+    --requests N       (100000)
+    --seed N           (1)
   --fuel        wasmtime fuel of a decision: a number that no machine changes
     --write            takes what was measured as the new budget
   --footprint   the module's size, its build when nothing changed, start-up CPU, memory a worker
@@ -37,6 +45,7 @@ pub(crate) enum Task {
     Envoy(Comparison),
     Law(Law),
     Strangers(Strangers),
+    Observe(Observe),
     Fuel { json: bool, write: bool },
     Footprint { json: bool },
     Feeds { json: bool },
@@ -72,6 +81,16 @@ pub(crate) struct Law {
     pub(crate) seconds: u32,
     /// Whether what comes too early waits.
     pub(crate) queue: bool,
+    /// Whether the policy is replaced every second.
+    pub(crate) updates: bool,
+}
+
+/// How `--observe` is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Observe {
+    pub(crate) json: bool,
+    pub(crate) requests: u32,
+    pub(crate) seed: u32,
 }
 
 /// How `--strangers` is run.
@@ -102,17 +121,19 @@ impl Task {
     pub(crate) fn parse(arguments: &[String]) -> Result<Self> {
         let mut given = Given(arguments.to_vec());
         let json = given.flag("--json");
-        let chosen = [
+        let names = [
             "--envoy",
             "--law",
+            "--updates",
+            "--observe",
             "--fuel",
             "--footprint",
             "--strangers",
             "--feeds",
-        ]
-        .map(|name| given.flag(name));
-        let task = match chosen {
-            [true, false, false, false, false, false] => Self::Envoy(Comparison {
+        ];
+        let chosen: Vec<&str> = names.into_iter().filter(|name| given.flag(name)).collect();
+        let task = match chosen.as_slice() {
+            ["--envoy"] => Self::Envoy(Comparison {
                 json,
                 rounds: given.number("--rounds", 5)?,
                 seconds: given.number("--seconds", 1)?,
@@ -121,26 +142,39 @@ impl Task {
                 variants: variants(given.value("--only")?)?,
                 also: also(&mut given)?,
             }),
-            [false, true, false, false, false, false] => {
+            ["--law"] => {
                 let queue = given.flag("--queue");
                 Self::Law(Law {
                     json,
                     runs: given.number("--runs", if queue { 1 } else { 10 })?,
                     seconds: given.number("--seconds", 60)?,
                     queue,
+                    updates: false,
                 })
             }
-            [false, false, true, false, false, false] => Self::Fuel {
+            ["--updates"] => Self::Law(Law {
+                json,
+                runs: given.number("--runs", 4)?,
+                seconds: given.number("--seconds", 60)?,
+                queue: false,
+                updates: true,
+            }),
+            ["--observe"] => Self::Observe(Observe {
+                json,
+                requests: given.number("--requests", 100_000)?,
+                seed: given.number("--seed", 1)?,
+            }),
+            ["--fuel"] => Self::Fuel {
                 json,
                 write: given.flag("--write"),
             },
-            [false, false, false, true, false, false] => Self::Footprint { json },
-            [false, false, false, false, true, false] => Self::Strangers(Strangers {
+            ["--footprint"] => Self::Footprint { json },
+            ["--strangers"] => Self::Strangers(Strangers {
                 json,
                 count: given.number("--count", 1_000_000)?,
                 rate: given.number("--rate", 4000)?,
             }),
-            [false, false, false, false, false, true] => Self::Feeds { json },
+            ["--feeds"] => Self::Feeds { json },
             _ => return Err(Failure::new("name one benchmark", USAGE)),
         };
         match given.0.first() {
@@ -263,7 +297,8 @@ mod tests {
                 json: true,
                 runs: 10,
                 seconds: 60,
-                queue: false
+                queue: false,
+                updates: false
             }))
         );
     }

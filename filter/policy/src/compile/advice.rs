@@ -74,6 +74,7 @@ pub(crate) fn advise(document: &Node) -> Vec<Advice> {
     for at in exempt.map(|exempt| exempt.items()).unwrap_or_default() {
         said.note(&at.path, "spends nothing, whatever it calls".into());
     }
+    advise_shadows(&root, &mut said);
     advise_keys(&root, &apis, &mut said);
     advise_denied(&root, &mut said);
     if let Some(rule) = root.at("unauthenticated") {
@@ -233,6 +234,26 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
         if !keys.iter().any(|key| key.at.says("tier", name)) {
             said.warn(&tier.path, "no key has this tier".into());
         }
+    }
+}
+
+/// Rules that bind nobody, or some
+fn advise_shadows(at: &At<'_>, said: &mut Said) {
+    let rollout = at.at("rollout").and_then(|rollout| rollout.text());
+    if at.says("mode", "shadow") {
+        said.note(
+            &at.path,
+            "in shadow: what it finds is told, and binds nobody".into(),
+        );
+    } else if let Some(share) = rollout {
+        let path = join(&at.path, "rollout");
+        said.note(
+            &path,
+            format!("binds {share} of all callers, the others are only watched"),
+        );
+    }
+    for (_, inner) in at.each() {
+        advise_shadows(&inner, said);
     }
 }
 
@@ -528,15 +549,17 @@ mod tests {
         let routes = r#""r": {"match": "GET /", "limits": ["tier", "wide", "tight", "all"]},
             "s": {"match": "GET /s", "auth": "none", "limits": ["all"]}"#;
         let limits = r#""limits": {"unused": {"rate": "5/min"}, "wide": {"rate": "10/min"},
-            "tight": {"rate": "20/min", "burst": 5}, "all": {"rate": "99/min", "per": "api"}}, "hosts""#;
-        let more = r#", "clients": {"exempt": ["10.0.0.0/8"]}"#;
+            "tight": {"rate": "20/min", "burst": 5, "mode": "shadow"}, "all": {"rate": "99/min", "per": "api"}}, "hosts""#;
+        let more = r#", "clients": {"exempt": ["10.0.0.0/8"]}, "rollout": "5%""#;
         check(
             &policy("", routes, more).replace(r#""hosts""#, limits),
             &[
+                "n apis.a.limits.tight: in shadow: what it finds is told, and binds nobody",
                 "w apis.a.limits.unused: no route spends it",
                 "w apis.a.limits.wide: can't bind: every tier is stricter, on all routes that spend it",
                 "n apis.a.routes.s: open to everybody, spends limits of the API alone",
                 "n clients.exempt[0]: spends nothing, whatever it calls",
+                "n rollout: binds 5% of all callers, the others are only watched",
             ],
         );
     }

@@ -516,6 +516,36 @@ fn contradictions_of_limits_are_refused_with_their_path() {
             json!({ "replicas": 10_000 }),
             "apis.shop.tiers.metered.rate: can't be divided among 10000 replicas",
         ),
+        (
+            "/apis/shop/tiers/metered",
+            json!({ "rate": "5/min", "mode": "observe" }),
+            "apis.shop.tiers.metered.mode: must be one of: enforce, shadow",
+        ),
+        (
+            "/apis/shop/tiers/metered",
+            json!({ "rate": "5/min", "mode": "shadow", "rollout": "5%" }),
+            "apis.shop.tiers.metered.rollout: belongs to mode: enforce",
+        ),
+        (
+            "/apis/shop/routes/items/scope",
+            json!({ "all": ["read"], "rollout": "5" }),
+            "apis.shop.routes.items.scope.rollout: `5` is not a percentage",
+        ),
+        (
+            "/apis/shop/routes/items/scope",
+            json!({ "any": ["read"] }),
+            "apis.shop.routes.items.scope.all: is required",
+        ),
+        (
+            "/apis/shop/rollout",
+            json!("5%"),
+            "apis.shop.rollout: unknown field",
+        ),
+        (
+            "/clients",
+            json!({ "exempt": [], "mode": "shadow" }),
+            "clients: mode and rollout belong to deny",
+        ),
         ("/clients", json!({}), "clients: says nothing"),
         (
             "/clients",
