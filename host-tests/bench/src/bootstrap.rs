@@ -35,6 +35,8 @@ pub(crate) fn bootstrap(lanes: &[Lane], population: Population) -> Value {
 /// The same with listeners of the caller's.
 pub(crate) fn of(listeners: &[Value]) -> Value {
     json!({
+        // Discovery asks who is there, also where it is a file.
+        "node": { "id": "bench", "cluster": "bench" },
         "admin": { "address": { "socket_address": { "address": "127.0.0.1", "port_value": 0 } } },
         "static_resources": { "listeners": listeners },
     })

@@ -100,7 +100,8 @@ fn a_rule_is_switched_under_load() {
             "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
         },
     });
-    let bootstrap = config::bootstrap(directory.path(), upstream.socket(), &[rendered]);
+    let mut bootstrap = config::bootstrap(directory.path(), upstream.socket(), &[rendered]);
+    bootstrap["node"] = json!({ "id": "gate", "cluster": "gate" });
     let mut process = Process::start(&tools.envoy, directory, &bootstrap).unwrap();
     process
         .wait_until_live(deadline())
