@@ -75,6 +75,13 @@ pub(crate) fn give_up(stream: u32) -> Option<Step> {
     decide(waiting)
 }
 
+/// Makes a call for which no stream waits
+pub(crate) fn begin(root: u32, call: u32, query: &Query) {
+    if let Err(failure) = dispatch(call, query) {
+        settle(root, call, &Answer::Failed(failure));
+    }
+}
+
 /// Takes the host's answer
 pub(crate) fn answered(root: u32, token: u32, headers: u32, body_size: u32) {
     let known = vm::with(|engine| engine.call_of(token)).flatten();

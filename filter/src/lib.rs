@@ -17,6 +17,7 @@ mod recorder;
 mod root;
 mod shared_data;
 mod stream;
+mod supply;
 mod ticker;
 mod vm;
 

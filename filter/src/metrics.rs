@@ -2,7 +2,7 @@
 
 use core::cell::RefCell;
 
-use portcullis_policy::{Counter, LimitStatus, Policy};
+use portcullis_policy::{BundleState, Counter, LimitStatus, Policy};
 
 use crate::hostcall::{self, HostError, MetricKind};
 
@@ -16,6 +16,8 @@ thread_local! {
     static DECISIONS: RefCell<Numbers> = const { RefCell::new(Vec::new()) };
     /// By name: a handful
     static OTHERS: RefCell<Vec<(&'static str, u32)>> = const { RefCell::new(Vec::new()) };
+    /// The gauges of APIs' bundles
+    static BUNDLES: RefCell<Vec<(Box<str>, [Option<u32>; 3])>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Counts a decision
@@ -96,6 +98,34 @@ pub(crate) fn in_force(policy: &Policy) {
 /// Counts a policy that was refused
 pub(crate) fn refused() {
     note(MetricKind::Counter, "portcullis.policy.refused", 1);
+}
+
+/// Notes how an API's bundle of keys stands; a name is defined once a worker and API
+pub(crate) fn bundle(bundle: &BundleState<'_>) {
+    BUNDLES.with(|numbers| {
+        let Ok(mut numbers) = numbers.try_borrow_mut() else {
+            return;
+        };
+        let known = numbers.iter().find(|(api, _)| **api == *bundle.api);
+        let numbers = match known {
+            Some((_, numbers)) => *numbers,
+            None => {
+                let define = |what: &str| {
+                    let name = format!("portcullis.keys.{}.{what}", bundle.api);
+                    hostcall::define_metric(MetricKind::Gauge, &name).ok()
+                };
+                let defined = ["generated_at", "keys", "age_seconds"].map(define);
+                numbers.push((bundle.api.into(), defined));
+                defined
+            }
+        };
+        let values = [bundle.generated_at, bundle.keys, bundle.age];
+        for (number, value) in numbers.into_iter().zip(values) {
+            if let Some(number) = number {
+                let _: Result<(), HostError> = hostcall::record_metric(number, value);
+            }
+        }
+    });
 }
 
 /// What changes with a policy only is defined each time.

@@ -9,7 +9,7 @@ use proxy_wasm::types::ContextType;
 use crate::hostcall::{self, Buffer};
 use crate::observer::{Bystander, Observer};
 use crate::stream::Stream;
-use crate::{callout, epoch, logger, metrics, queue, recorder, ticker, vm};
+use crate::{callout, epoch, logger, metrics, queue, recorder, supply, ticker, vm};
 
 /// One configuration of the filter; without a valid one every request is refused
 #[derive(Debug)]
@@ -46,6 +46,11 @@ impl Root {
         log::info!("policy in force: {}", policy.summary());
         recorder::declare();
         metrics::in_force(&policy);
+        if policy.wants_supply() && ticker::run(self.context, ticker::PAGES).is_none() {
+            return Err(
+                ["the host has no timer: allow proxy_set_tick_period_milliseconds".into()].into(),
+            );
+        }
         self.policy = Some(Rc::new(policy));
         Ok(())
     }
@@ -77,7 +82,13 @@ impl RootContext for Root {
     fn on_tick(&mut self) {
         queue::tick(self.context);
         callout::tick(self.context);
-        ticker::settle(self.context);
+        let supplied = self.policy.as_ref().filter(|policy| policy.wants_supply());
+        let least = match supplied {
+            None => 0,
+            Some(policy) if supply::tick(self.context, policy) => ticker::PAGES,
+            Some(_) => ticker::SUPPLY,
+        };
+        ticker::settle(self.context, least);
     }
 
     fn create_http_context(&self, context: u32) -> Option<Box<dyn HttpContext>> {

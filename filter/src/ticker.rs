@@ -13,6 +13,12 @@ pub(crate) const QUEUE: u32 = 5;
 /// How often a root looks for calls whose time is over, while there are any, in milliseconds
 pub(crate) const ASKS: u32 = 50;
 
+/// How often a root looks after files that its policy has fetched, in milliseconds
+pub(crate) const SUPPLY: u32 = 500;
+
+/// The same while one comes in, a page each time
+pub(crate) const PAGES: u32 = 10;
+
 thread_local! {
     /// Roots whose timer runs, and how often: to set it anew would put it off
     static TICKING: RefCell<Vec<(u32, u32)>> = const { RefCell::new(Vec::new()) };
@@ -39,14 +45,16 @@ pub(crate) fn run(root: u32, period: u32) -> Option<()> {
 }
 
 /// Slows a root's timer down after a tick, or stops it
-pub(crate) fn settle(root: u32) {
+///
+/// `least` is what the root itself needs; 0 for nothing.
+pub(crate) fn settle(root: u32, least: u32) {
     let needed = vm::with(|engine| {
         if engine.next_release().is_some() {
             QUEUE
-        } else if engine.is_asking() {
+        } else if engine.is_asking() && !(1..ASKS).contains(&least) {
             ASKS
         } else {
-            0
+            least
         }
     });
     let Some(needed) = needed else { return };

@@ -3,6 +3,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use crate::account::AccountKey;
 use crate::engine::Waiting;
 use crate::key::KeyDigest;
 use crate::key::lookup::Lookup;
@@ -25,6 +26,8 @@ pub(crate) struct Asks {
 pub(crate) enum Topic {
     /// Whether there is a key with this digest
     Key(Rc<Lookup>, KeyDigest),
+    /// A page of a file that workers share, and its bytes at the most
+    Page(AccountKey, usize),
 }
 
 #[derive(Debug)]
@@ -81,6 +84,16 @@ impl Asks {
             call.waiting.push((stream, waiting));
             return Joined::Waits;
         }
+        Joined::Call(self.begin(topic, [(stream, waiting)].into(), timeout, now))
+    }
+
+    /// A call for which no request waits; `None` when there are too many, or this one is under way
+    pub(crate) fn open(&mut self, topic: Topic, timeout: u32, now: u64) -> Option<u32> {
+        let may = self.calls.len() < MAX_CALLS && !self.is_asked(&topic);
+        may.then(|| self.begin(topic, Vec::new(), timeout, now))
+    }
+
+    fn begin(&mut self, topic: Topic, waiting: Vec<(u32, Waiting)>, timeout: u32, now: u64) -> u32 {
         self.last = self.last.wrapping_add(1);
         let span = u64::from(timeout).saturating_mul(1_000_000);
         self.calls.push(Call {
@@ -88,9 +101,9 @@ impl Asks {
             topic,
             token: None,
             deadline: now.saturating_add(span).saturating_add(GRACE),
-            waiting: [(stream, waiting)].into(),
+            waiting,
         });
-        Joined::Call(self.last)
+        self.last
     }
 
     /// Notes the host's number of a call
@@ -152,6 +165,8 @@ impl Topic {
             (Self::Key(lookup, digest), Self::Key(others, other)) => {
                 Rc::ptr_eq(lookup, others) && digest == other
             }
+            (Self::Page(file, _), Self::Page(other, _)) => file == other,
+            (Self::Key(..), Self::Page(..)) | (Self::Page(..), Self::Key(..)) => false,
         }
     }
 }

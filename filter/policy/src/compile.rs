@@ -5,11 +5,11 @@ pub(crate) mod advice;
 mod api;
 mod keys;
 mod limit;
-mod lookup;
 mod quantity;
 mod recording;
 mod route;
 mod schema;
+mod service;
 mod threat;
 
 use alloc::boxed::Box;

@@ -4,16 +4,21 @@ mod ask;
 mod charge;
 mod draft;
 mod examine;
+mod supply;
 
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use core::net::IpAddr;
+
+use lru::LruCache;
 
 use self::ask::Resolved;
 pub use self::ask::Waiting;
 use self::charge::Cost;
 use self::draft::Draft;
 use self::examine::{Finding, Knowledge, examine};
+pub use self::supply::{BundleState, Notice, Supply};
+use self::supply::{MAX_REPLICAS, Replicas};
 use crate::account::AccountStore;
 use crate::asks::Asks;
 use crate::client::{ClientCharge, Clients};
@@ -44,6 +49,7 @@ pub struct Engine {
     keys: KeyStore,
     asks: Asks,
     lookups: Lookups,
+    replicas: Replicas,
 }
 
 /// What an engine begins with; the same for all workers that share a store
@@ -237,6 +243,7 @@ impl Engine {
             keys: KeyStore::default(),
             asks: Asks::default(),
             lookups: Lookups::default(),
+            replicas: LruCache::new(MAX_REPLICAS),
         }
     }
 
@@ -322,6 +329,7 @@ impl Engine {
         let knowledge = Knowledge {
             keys: &mut self.keys,
             lookups: &mut self.lookups,
+            replicas: &self.replicas,
             resolved,
             now: moment.monotonic,
         };

@@ -87,6 +87,7 @@ mod reader;
 mod reason;
 mod record;
 mod recording;
+mod replica;
 mod reply;
 mod request;
 mod route;
@@ -108,7 +109,8 @@ pub use client::parse_client;
 pub use compile::advice::{Advice, Level};
 pub use counter::Counter;
 pub use engine::{
-    AwaitBody, AwaitClient, Body, Decision, Engine, Outcome, Settings, Step, Waiting,
+    AwaitBody, AwaitClient, Body, BundleState, Decision, Engine, Notice, Outcome, Settings, Step,
+    Supply, Waiting,
 };
 pub use error::ConfigError;
 pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};

@@ -25,6 +25,7 @@ use crate::protobuf;
 use crate::rate::Telling;
 use crate::record::Rule;
 use crate::recording::{ClientForm, Recording};
+use crate::replica::Source;
 use crate::reply::Dialect;
 use crate::template::Router;
 
@@ -114,6 +115,8 @@ pub(crate) struct Api {
     pub(crate) anonymous: Option<Rc<Key>>,
     /// What its keys are read against
     pub(crate) terms: Rc<KeyTerms>,
+    /// Where its bundle of keys comes from
+    pub(crate) source: Option<Rc<Source>>,
     /// Who knows keys that are not among `keys`
     pub(crate) lookup: Option<Rc<Lookup>>,
     pub(crate) strips_credential: bool,
@@ -234,6 +237,13 @@ impl Policy {
             || !self.exempt_clients.is_empty()
             || self.limits_clients
             || self.recording.client != ClientForm::None
+    }
+
+    /// Whether there are files to be fetched: then a shell calls
+    /// [`Engine::supply`](crate::Engine::supply) again and again
+    #[must_use]
+    pub fn wants_supply(&self) -> bool {
+        self.mode != Mode::Disabled && self.apis.iter().any(|api| api.source.is_some())
     }
 
     /// A number for the document, below 2^48: another one under every change, for a gauge

@@ -92,13 +92,15 @@ reasons! {
     KeyRevoked "key_revoked" 401 "A valid API key is required",
     /// Refused: the key is not known here, and the service that may know it is away
     KeyServiceUnavailable "key_service_unavailable" 503 "The service is temporarily unavailable",
+    /// Refused: there was no word of where the API's keys come from for longer than the policy bears
+    KeysStale "keys_stale" 503 "The service is temporarily unavailable",
     /// Refused: the API has no such key
     KeyUnknown "key_unknown" 401 "A valid API key is required",
     /// Refused: the body's content type is not JSON in UTF-8
     MediaTypeUnsupported "media_type_unsupported" 415 "The body must be application/json in UTF-8",
     /// Refused: the path is known, the method isn't
     MethodNotAllowed "method_not_allowed" 405 "This method is not allowed here",
-    /// Refused: no valid policy is in force
+    /// Refused: no valid policy is in force, or keys that it names were not loaded yet
     NotReady "not_ready" 503 "The service is not ready",
     /// Forwarded: over a limit that only tags
     OverLimit "over_limit" 0 "",

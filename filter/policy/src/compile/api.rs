@@ -7,7 +7,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Variables, key_name, keys, limit, lookup, quantity, route};
+use super::{Variables, key_name, keys, limit, quantity, route, service};
 use crate::counter::Series;
 use crate::host;
 use crate::key::{Exception, Scopes, Tiers};
@@ -98,13 +98,16 @@ pub(super) fn read(
     let seed = own
         .seed
         .and_then(|seed| keys::read_seed(&seed, &terms, errors));
-    let lookup = own.lookup.and_then(|at| lookup::read(&at, &terms, errors));
+    let lookup = own
+        .lookup
+        .and_then(|at| service::read_lookup(&at, &terms, errors));
     let rule = |kind, part: &str| Rule::new(kind, &format!("{}.{part}", at.path));
     map.finish(errors);
     let api = Api {
         anonymous,
         dialect: dialect.unwrap_or(Dialect::Problem),
         keys: own.inline,
+        source: own.source,
         lookup,
         seed,
         terms,

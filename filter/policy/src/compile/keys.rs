@@ -10,6 +10,7 @@ use base64ct::{Base64, Encoding};
 
 use super::Variables;
 use super::api::Context;
+use super::service;
 use crate::account::AccountKey;
 use crate::enforcement::Enforcement;
 use crate::key::{
@@ -20,6 +21,7 @@ use crate::name::Name;
 use crate::node::Node;
 use crate::reader::{At, Errors};
 use crate::record::{Rule, RuleKind};
+use crate::replica::Source;
 
 /// What the policy says of an API's keys
 #[derive(Default)]
@@ -27,6 +29,8 @@ pub(super) struct Keys<'n> {
     pub(super) inline: KeyRing,
     /// A bundle in base 64, to be read when all scopes are known
     pub(super) seed: Option<At<'n>>,
+    /// Where a bundle comes from
+    pub(super) source: Option<Rc<Source>>,
     /// Who knows further keys, to be read when all scopes are known
     pub(super) lookup: Option<At<'n>>,
 }
@@ -100,7 +104,14 @@ pub(super) fn read<'n>(
         keys.inline = read_inline(&inline, terms, scopes, errors);
     }
     if let Some(mut bundle) = bundle.and_then(|bundle| bundle.map(errors)) {
-        keys.seed = bundle.require("seed", errors);
+        keys.source = service::read_source(&mut bundle, terms, errors);
+        keys.seed = bundle.take("seed");
+        if keys.seed.is_none() && bundle.take("cluster").is_none() {
+            errors.push(
+                &bundle.path,
+                "must say where it comes from: cluster and path, or seed",
+            );
+        }
         bundle.finish(errors);
     }
     map.finish(errors);

@@ -15,6 +15,7 @@ use crate::key::lookup::{Lookup, Resolution};
 use crate::limiter::Charged;
 use crate::policy::Policy;
 use crate::reason::Reason;
+use crate::replica::Came;
 use crate::request::{Head, Moment, Request};
 
 /// A request that waits for another service's answer
@@ -126,8 +127,11 @@ impl Engine {
     #[must_use]
     pub fn call_of(&self, token: u32) -> Option<(u32, usize)> {
         let (call, topic) = self.asks.of_token(token)?;
-        let Topic::Key(lookup, _) = topic;
-        Some((call, lookup.max_body()))
+        let max = match topic {
+            Topic::Key(lookup, _) => lookup.max_body(),
+            Topic::Page(_, max) => *max,
+        };
+        Some((call, max))
     }
 
     /// Learns from what came of a call; returns the requests that waited for it, by their streams, each
@@ -136,7 +140,15 @@ impl Engine {
         let Some((topic, mut waiting)) = self.asks.end(call) else {
             return Vec::new();
         };
-        let Topic::Key(lookup, digest) = &topic;
+        let (lookup, digest) = match &topic {
+            Topic::Key(lookup, digest) => (lookup, digest),
+            Topic::Page(file, _) => {
+                if let Some(replica) = self.replicas.get_mut(file) {
+                    replica.answered(Came::of(answer));
+                }
+                return waiting;
+            }
+        };
         let resolution = self.lookups.end(lookup, digest, answer, now);
         for (_, waiting) in &mut waiting {
             waiting.resolution = Some(resolution.clone());

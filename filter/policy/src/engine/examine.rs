@@ -8,6 +8,7 @@ use core::net::IpAddr;
 
 use super::ask::{Question, Resolved};
 use super::draft::{Answer, Draft};
+use super::supply::Replicas;
 use crate::client;
 use crate::credential;
 use crate::enforcement::Enforcement;
@@ -49,6 +50,7 @@ pub(super) enum Finding {
 pub(super) struct Knowledge<'a> {
     pub(super) keys: &'a mut KeyStore,
     pub(super) lookups: &'a mut Lookups,
+    pub(super) replicas: &'a Replicas,
     /// What came of the question that these checks have asked before
     pub(super) resolved: Option<&'a Resolved<'a>>,
     /// Monotonic nanoseconds
@@ -82,7 +84,7 @@ pub(super) fn examine(
     let Some(path) = path::check(raw_path) else {
         return unkeyed(Reason::PathInvalid, &rules.guard, false);
     };
-    if let Some(finding) = examine_probes(policy, method, &path, draft) {
+    if let Some(finding) = examine_probes(policy, method, &path, &knowledge, draft) {
         return finding;
     }
     if !policy.denied_clients.is_empty() {
@@ -142,7 +144,7 @@ pub(super) fn examine(
     let key = match authenticate(api, head, &path, knowledge, draft) {
         Identity::Key(key) => key,
         Identity::Ask(question) => return Finding::Ask(question),
-        Identity::Refused(reason @ Reason::KeyServiceUnavailable, rule) => {
+        Identity::Refused(reason, rule) if reason.status() == 503 => {
             draft.particulars.retry_after = Some(0);
             return unkeyed(reason, &rule, false);
         }
@@ -226,6 +228,7 @@ fn examine_probes(
     policy: &Policy,
     method: &str,
     path: &CheckedPath<'_>,
+    knowledge: &Knowledge<'_>,
     draft: &mut Draft,
 ) -> Option<Finding> {
     let probes = &policy.probes;
@@ -234,8 +237,16 @@ fn examine_probes(
     }
     let reads = method == "GET" || method == "HEAD";
     if reads && probes.ready.as_deref() == Some(path.path) {
-        draft.answer = Some(Answer::Ready(policy.revision.to_string()));
         let rule = Rc::clone(&policy.rules.ready);
+        if !knowledge.is_ready(policy) {
+            draft.particulars.retry_after = Some(0);
+            return Some(Finding::Unkeyed {
+                reason: Reason::NotReady,
+                rule,
+                charged: false,
+            });
+        }
+        draft.answer = Some(Answer::Ready(policy.revision.to_string()));
         return Some(Finding::Unkeyed {
             reason: Reason::Ready,
             rule,
@@ -327,12 +338,37 @@ fn authenticate(
             let realm = &api.name;
             // RFC 6750, section 3.1: no error code for a request without any credential.
             draft.particulars.challenge = match reason {
-                Reason::KeyServiceUnavailable => None,
+                reason if reason.status() == 503 => None,
                 Reason::CredentialMissing => Some(format!("Bearer realm=\"{realm}\"")),
                 _ => Some(format!("Bearer realm=\"{realm}\", error=\"invalid_token\"")),
             };
             Identity::Refused(reason, rule)
         }
+    }
+}
+
+impl Knowledge<'_> {
+    /// Why an API's bundle is nothing to go by, where it has one
+    fn unsupplied(&self, api: &Api) -> Option<(Reason, Rc<Rule>)> {
+        let source = api.source.as_deref()?;
+        let reason = if self.keys.bundle(api).is_none() {
+            Reason::KeyServiceUnavailable
+        } else if self
+            .replicas
+            .peek(&source.id)
+            .is_some_and(|replica| replica.is_stale(source, self.now))
+        {
+            Reason::KeysStale
+        } else {
+            return None;
+        };
+        Some((reason, Rc::clone(&source.rule)))
+    }
+
+    /// Whether every bundle that the policy names was loaded once
+    fn is_ready(&self, policy: &Policy) -> bool {
+        let mut sourced = policy.apis.iter().filter(|api| api.source.is_some());
+        sourced.all(|api| self.keys.bundle(api).is_some())
     }
 }
 
@@ -354,11 +390,15 @@ fn identify(
                 Ok(digests) => digests,
                 Err(reason) => return none(reason),
             };
-            if let Some(key) = knowledge.keys.get(api, &digests) {
+            let unsupplied = knowledge.unsupplied(api);
+            if let Some(key) = knowledge.keys.get(api, &digests)
+                && (key.bundle.is_none() || unsupplied.is_none())
+            {
                 return Ok(Ok(key));
             }
             let Some(lookup) = &api.lookup else {
-                return none(Reason::KeyUnknown);
+                // Of a bundle that is not there, or too old, nobody knows what is not in it.
+                return unsupplied.map_or_else(|| none(Reason::KeyUnknown), |why| Ok(Err(why)));
             };
             let digest = digests.first();
             match knowledge.lookups.find(lookup, &digest, knowledge.now) {

@@ -134,7 +134,7 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
     for (place, value) in [
         (
             "/apis/shop/keys",
-            json!({ "bundle": { "cluster": "keys", "path": "/b" } }),
+            json!({ "bundle": { "path": "/b", "seed": "" } }),
         ),
         (
             "/apis/shop/routes/analyze/body/larger",

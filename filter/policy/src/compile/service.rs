@@ -1,4 +1,4 @@
-//! Reading `lookup` of an API's keys.
+//! Reading `lookup` and `bundle` of an API's keys: the services that they come from.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -11,15 +11,21 @@ use crate::key::KeyTerms;
 use crate::key::breaker::BreakerRule;
 use crate::key::lookup::Lookup;
 use crate::path;
-use crate::reader::{At, Errors};
+use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
+use crate::replica::Source;
 
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MILLISECOND;
-const HOUR: u64 = 3600 * SECOND;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
 
 /// Reads `lookup`, whose records are read against `terms`
-pub(super) fn read(at: &At<'_>, terms: &Rc<KeyTerms>, errors: &mut Errors) -> Option<Rc<Lookup>> {
+pub(super) fn read_lookup(
+    at: &At<'_>,
+    terms: &Rc<KeyTerms>,
+    errors: &mut Errors,
+) -> Option<Rc<Lookup>> {
     let mut map = at.map(errors)?;
     let cluster = map
         .require("cluster", errors)
@@ -67,6 +73,77 @@ pub(super) fn read(at: &At<'_>, terms: &Rc<KeyTerms>, errors: &mut Errors) -> Op
         terms: Rc::clone(terms),
         rule,
     }))
+}
+
+/// Bytes of a page of keys
+///
+/// What a worker copies, hashes and checks in one go: about a millisecond.
+const PAGE: usize = 64 * 1024;
+
+/// Reads the fields of `bundle` that say where it comes from; `None` where it comes with the policy alone
+pub(super) fn read_source(
+    map: &mut Map<'_>,
+    terms: &KeyTerms,
+    errors: &mut Errors,
+) -> Option<Rc<Source>> {
+    let at = map.take("cluster");
+    let path_at = map.take("path");
+    let others =
+        ["authority", "max_bytes", "max_stale", "refresh", "timeout"].map(|name| map.take(name));
+    let Some(at) = at else {
+        for at in others.into_iter().chain([path_at]).flatten() {
+            errors.push(
+                &at.path,
+                "says how the bundle is fetched: write `cluster` too",
+            );
+        }
+        return None;
+    };
+    let [authority_at, max_bytes, max_stale, refresh, timeout] = others;
+    let cluster = cluster(&at, errors);
+    if path_at.is_none() {
+        errors.push(&crate::reader::join(&map.path, "path"), "is required");
+    }
+    let path = path_at.and_then(|at| target(&at, errors));
+    let authority = authority_at.and_then(|at| authority(&at, errors));
+    let max_bytes = max_bytes.map_or(Some(16 << 20), |at| at.integer(1024..=64 << 20, errors));
+    let mut span = |at: Option<At<'_>>, range, default| {
+        at.map_or(Some(default), |at| read_span(&at, range, errors))
+    };
+    let max_stale = span(max_stale, MINUTE..=30 * 24 * HOUR, 6 * HOUR);
+    let refresh = span(refresh, SECOND..=24 * HOUR, MINUTE);
+    let timeout = span(timeout, 10 * MILLISECOND..=30 * SECOND, 5 * SECOND);
+    let (cluster, path) = (cluster?, path?);
+    Some(Rc::new(Source {
+        id: AccountKey::hash(&[
+            b"bundle",
+            &terms.home().bytes(),
+            cluster.as_bytes(),
+            path.as_bytes(),
+        ]),
+        authority: authority.unwrap_or_else(|| cluster.into()),
+        cluster: cluster.into(),
+        path: path.into(),
+        timeout: u32::try_from(timeout?.checked_div(MILLISECOND)?).ok()?,
+        refresh: refresh?,
+        max_stale: max_stale?,
+        max_bytes: usize::try_from(max_bytes?).ok()?,
+        page: PAGE,
+        rule: Rule::new(RuleKind::Credential, &map.path),
+    }))
+}
+
+/// A path, perhaps with a query, as it is sent
+fn target<'n>(at: &At<'n>, errors: &mut Errors) -> Option<&'n str> {
+    let text = at.string(errors)?;
+    let checked = path::check(text.as_bytes());
+    if checked.is_none_or(|path| path.encoded != 0)
+        || !text.bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        errors.push(&at.path, "must be a plain absolute path");
+        return None;
+    }
+    Some(text)
 }
 
 const BREAKER: BreakerRule = BreakerRule {
