@@ -52,21 +52,25 @@ impl Ring for Native {
                 lines.join("; ")
             )
         })?;
+        let policy = Rc::new(policy);
         let settings = Settings {
             seed: *b"a seed of a test",
             born: nanoseconds(BORN),
         };
+        let mut engine = Engine::new(settings);
+        let mut store = Store {
+            map: MapStore::default(),
+            fault: None,
+        };
+        supply(&mut engine, &policy, &mut store);
         Ok(Box::new(NativeSession {
             run,
-            policy: Rc::new(policy),
-            engine: Engine::new(settings),
+            policy,
+            engine,
             asked: BTreeMap::new(),
             answered: Vec::new(),
             clusters: &self.clusters,
-            store: Store {
-                map: MapStore::default(),
-                fault: None,
-            },
+            store,
             decisions: 0,
             now: Duration::ZERO,
             open: Leases::default(),
@@ -281,6 +285,22 @@ impl NativeSession<'_> {
             .engine
             .answered(call, &answer, now + nanoseconds(waited));
         waited
+    }
+}
+
+/// Has the engine begin with the files of its policy. In no case is there a source that gives one: what
+/// comes of those is tested in real Envoy.
+fn supply(engine: &mut Engine, policy: &Rc<Policy>, store: &mut Store) {
+    for turn in 0..3 {
+        let moment = Moment {
+            monotonic: nanoseconds(BORN),
+            wall: 0,
+            decision: turn,
+        };
+        for (call, _) in engine.supply(policy, moment, store).calls {
+            let refused = portcullis_policy::Answer::Failed(Failure::Refused);
+            engine.answered(call, &refused, moment.monotonic);
+        }
     }
 }
 

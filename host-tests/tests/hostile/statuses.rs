@@ -42,6 +42,7 @@ pub(crate) const MADE: &[HostCall] = &[
     HostCall::IncrementMetric,
     HostCall::RecordMetric,
     HostCall::CallForeignFunction,
+    HostCall::HttpCall,
 ];
 
 /// Statuses that the ABI defines, those between and after them, and some that no host would think

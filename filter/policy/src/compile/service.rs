@@ -129,7 +129,7 @@ pub(super) fn read_source(
         max_stale: max_stale?,
         max_bytes: usize::try_from(max_bytes?).ok()?,
         page: PAGE,
-        rule: Rule::new(RuleKind::Credential, &map.path),
+        rule: Rule::new(RuleKind::Key, &map.path),
     }))
 }
 

@@ -308,7 +308,7 @@ impl Came {
                 }
             }
             503 | 429 => Self::Failed {
-                why: "its source is busy",
+                why: "its source is away or busy",
                 retry_after: retry_after(response),
             },
             404 => Self::failed("its source has no such file"),

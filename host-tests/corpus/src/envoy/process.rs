@@ -84,19 +84,34 @@ impl Process {
         Self::start_file(envoy, directory, &file)
     }
 
+    /// As [`start`](Self::start), with so many workers.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_workers(
+        envoy: &Path,
+        directory: Directory,
+        bootstrap: &Value,
+        workers: u32,
+    ) -> Result<Self, String> {
+        let file = directory.path().join("envoy.json");
+        fs::write(&file, bootstrap.to_string()).map_err(|e| format!("{}: {e}", file.display()))?;
+        Self::run(envoy, directory, &file, workers)
+    }
+
     /// Starts Envoy with a configuration file.
     ///
     /// # Errors
     /// It can't be started.
     pub fn start_file(envoy: &Path, directory: Directory, file: &Path) -> Result<Self, String> {
+        Self::run(envoy, directory, file, 1)
+    }
+
+    fn run(envoy: &Path, directory: Directory, file: &Path, workers: u32) -> Result<Self, String> {
         let mut child = Command::new(envoy)
             .envs(ENVIRONMENT.iter().copied())
-            .args([
-                "--concurrency",
-                "1",
-                "--use-dynamic-base-id",
-                "--disable-hot-restart",
-            ])
+            .args(["--concurrency", &workers.to_string()])
+            .args(["--use-dynamic-base-id", "--disable-hot-restart"])
             .args([
                 "--log-level",
                 "warning",
