@@ -284,3 +284,6 @@ impl Waiting {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
