@@ -12,12 +12,15 @@ use crate::hostcall::{self, HostError, MetricKind};
 /// policies bound how many there are.
 type Numbers = Vec<(u64, u32)>;
 
+/// The host's numbers of the gauges of an API's bundle, by the API
+type Bundles = Vec<(Box<str>, [Option<u32>; 3])>;
+
 thread_local! {
     static DECISIONS: RefCell<Numbers> = const { RefCell::new(Vec::new()) };
     /// By name: a handful
     static OTHERS: RefCell<Vec<(&'static str, u32)>> = const { RefCell::new(Vec::new()) };
     /// The gauges of APIs' bundles
-    static BUNDLES: RefCell<Vec<(Box<str>, [Option<u32>; 3])>> = const { RefCell::new(Vec::new()) };
+    static BUNDLES: RefCell<Bundles> = const { RefCell::new(Vec::new()) };
 }
 
 /// Counts a decision

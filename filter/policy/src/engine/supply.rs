@@ -147,14 +147,8 @@ impl Engine {
 
 impl Supply {
     fn say(&mut self, api: &Api, is_warning: bool, what: &str) {
-        let what = if is_warning {
-            "not loaded: "
-        } else {
-            "loaded: "
-        }
-        .to_string()
-            + what;
-        let text = format!("key bundle of {} {what}", api.name);
+        let fate = if is_warning { "not loaded" } else { "loaded" };
+        let text = format!("key bundle of {} {fate}: {what}", api.name);
         self.notices.push(Notice { text, is_warning });
     }
 }

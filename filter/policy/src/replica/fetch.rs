@@ -37,6 +37,9 @@ enum State {
     Came(Came),
 }
 
+/// First byte, last byte, length of the whole
+type Range = (usize, usize, usize);
+
 /// What came of a question for a page
 #[derive(Debug)]
 pub(crate) enum Came {
@@ -49,8 +52,8 @@ pub(crate) enum Came {
     Page {
         /// Empty where there is none that can be sent back
         etag: Box<str>,
-        /// First byte, last byte and length of the whole; `None` for the whole itself
-        range: Option<(usize, usize, usize)>,
+        /// `None` for the whole itself
+        range: Option<Range>,
         bytes: Vec<u8>,
     },
 }
@@ -230,7 +233,7 @@ impl<I: Intake> Fetch<I> {
     fn take(
         &mut self,
         source: &Source,
-        (etag, range, bytes): (Box<str>, Option<(usize, usize, usize)>, &[u8]),
+        (etag, range, bytes): (Box<str>, Option<Range>, &[u8]),
         store: &mut dyn AccountStore,
     ) -> Result<(), String> {
         let total = match range {
@@ -330,7 +333,7 @@ impl Came {
 }
 
 /// `bytes 0-99/1234`
-fn content_range(response: &Response<'_>) -> Option<(usize, usize, usize)> {
+fn content_range(response: &Response<'_>) -> Option<Range> {
     let text = core::str::from_utf8(response.header(b"content-range")?).ok()?;
     let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (from, to) = range.split_once('-')?;

@@ -1,3 +1,9 @@
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::type_complexity,
+    reason = "test code"
+)]
+
 use std::format;
 use std::string::String;
 use std::vec;
