@@ -8,7 +8,7 @@ use crate::score;
 use crate::verdict::Hit;
 
 /// What was found so far
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Case<'a> {
     pub(crate) evidence: EvidenceList,
     pub(crate) hits: Vec<Hit<'a>>,
@@ -16,9 +16,26 @@ pub(crate) struct Case<'a> {
     pub(crate) brand: Option<&'a str>,
     pub(crate) allowed: bool,
     pub(crate) is_documentation: bool,
+    /// In seconds since 1970
+    pub(crate) now: u64,
+    /// Until when what lists the target is current
+    pub(crate) until: u64,
 }
 
 impl<'a> Case<'a> {
+    pub(crate) fn at(now: u64) -> Self {
+        Self {
+            evidence: EvidenceList::default(),
+            hits: Vec::new(),
+            structure: Points::NONE,
+            brand: None,
+            allowed: false,
+            is_documentation: false,
+            now,
+            until: u64::MAX,
+        }
+    }
+
     pub(crate) fn reach(&mut self, reach: Reach) {
         match reach {
             Reach::Public => {}

@@ -7,7 +7,7 @@ pub enum Code {
     FeedMatch,
     /// An allow list names it
     AllowListed,
-    /// The bundle is older than its feeds allow: nothing was looked up in it
+    /// The bundle, or all feeds in it that list the target, are out of date: that counts for nothing
     BundleStale,
     /// The file that tests of virus scanners agree on (EICAR)
     TestFile,

@@ -42,16 +42,12 @@ impl Model {
 /// What targets are judged by
 #[derive(Clone, Copy, Debug)]
 pub struct Judge<'a> {
-    /// How
-    pub model: Model,
-    /// The policy's own lists
-    pub lists: Option<&'a Lists>,
-    /// The feeds'
-    pub bundle: Option<&'a Bundle>,
-    /// What structure is judged by; without them it isn't
-    pub tables: Option<Tables<'a>>,
-    /// Now, in seconds since 1970
-    pub now: u64,
+    model: Model,
+    lists: Option<&'a Lists>,
+    /// With the time until which some feed of it is current
+    bundle: Option<(&'a Bundle, u64)>,
+    tables: Option<Tables<'a>>,
+    now: u64,
 }
 
 /// Most URLs and addresses that are taken from a payload
@@ -69,10 +65,55 @@ const TEST_FILE: (&str, &str) = (
 );
 
 impl<'a> Judge<'a> {
+    /// Who judges by this model, at this time (seconds since 1970); with no lists, bundle or tables yet
+    #[must_use]
+    pub fn new(model: Model, now: u64) -> Self {
+        Self {
+            model,
+            lists: None,
+            bundle: None,
+            tables: None,
+            now,
+        }
+    }
+
+    /// With the policy's own lists
+    #[must_use]
+    pub fn with_lists(self, lists: &'a Lists) -> Self {
+        Self {
+            lists: Some(lists).filter(|lists| !lists.is_empty()),
+            ..self
+        }
+    }
+
+    /// With feeds
+    #[must_use]
+    pub fn with_bundle(self, bundle: &'a Bundle) -> Self {
+        Self {
+            bundle: Some((bundle, bundle.current_until())),
+            ..self
+        }
+    }
+
+    /// With what structure is judged by; without it it isn't
+    #[must_use]
+    pub fn with_tables(self, tables: Tables<'a>) -> Self {
+        Self {
+            tables: Some(tables),
+            ..self
+        }
+    }
+
+    /// The model
+    #[must_use]
+    pub fn model(&self) -> Model {
+        self.model
+    }
+
     /// Judges a target
     #[must_use]
     pub fn judge(&self, target: &Target<'_>) -> Verdict<'a> {
-        let mut case = Case::default();
+        let mut case = Case::at(self.now);
         self.hear(target, &mut case);
         if self.model == Model::Quick2 && target.kind() == TargetKind::Payload {
             self.hear_payload(target, &mut case);
@@ -80,11 +121,10 @@ impl<'a> Judge<'a> {
         self.close(target, case)
     }
 
-    /// Whether the bundle is too old to say anything
+    /// Whether no feed of the bundle is current any more
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.bundle
-            .is_some_and(|bundle| bundle.valid_until() < self.now)
+        self.bundle.is_some_and(|(_, until)| until < self.now)
     }
 
     /// Collects what there is on a target itself
@@ -100,11 +140,11 @@ impl<'a> Judge<'a> {
         if hosts.names().any(address::is_internal_name) {
             case.evidence.push(Code::NameInternal, Points::NONE);
         }
-        if let Some(lists) = self.lists.filter(|lists| !lists.is_empty()) {
+        if let Some(lists) = self.lists {
             look_up::lists(lists, target, &hosts, case);
         }
         let bundle = self.bundle.filter(|_| !self.is_stale());
-        if let Some(bundle) = bundle {
+        if let Some((bundle, _)) = bundle {
             look_up::bundle(bundle, target, &hosts, case);
         }
         if self.model == Model::Quick2 {
@@ -155,12 +195,13 @@ impl<'a> Judge<'a> {
             if piece.kind() == TargetKind::Payload {
                 continue;
             }
-            let mut inner = Case::default();
+            let mut inner = Case::at(self.now);
             self.hear(&piece, &mut inner);
             if inner.is_internal() {
                 case.evidence.push(Code::EmbeddedInternal, Points::NONE);
             } else if let Some(points) = inner.matched() {
                 case.evidence.push(Code::EmbeddedMatch, points);
+                case.until = case.until.min(inner.until);
                 case.hits.extend(inner.hits.into_iter().map(|hit| Hit {
                     embedded: true,
                     ..hit
@@ -228,8 +269,12 @@ impl<'a> Judge<'a> {
         } else {
             Classification::Unknown
         };
-        let until = self.bundle.filter(|_| !is_stale).map(Bundle::valid_until);
-        let left = until.map_or(u64::MAX, |until| until.saturating_sub(self.now));
+        // A match lasts as long as what lists it, a miss as long as there is something to miss it.
+        let until = match self.bundle.filter(|_| !is_stale) {
+            Some((_, until)) => until.min(case.until),
+            None => u64::MAX,
+        };
+        let left = until.saturating_sub(self.now);
         let max_age = classification.max_age();
         Verdict {
             classification,

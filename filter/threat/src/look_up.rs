@@ -7,7 +7,7 @@ use core::net::IpAddr;
 use crate::address;
 use crate::bundle::{Bundle, Row, Set};
 use crate::case::Case;
-use crate::evidence::Points;
+use crate::evidence::{Code, Points};
 use crate::expression::{Expression, Expressions};
 use crate::lists::{Entry, Lists};
 use crate::safe_browsing::SafeBrowsing;
@@ -244,6 +244,13 @@ fn found<'a>(
     how: Match,
     row: Row,
 ) {
+    let until = bundle.row_until(&row);
+    // Who lists it has said nothing for too long.
+    if until < case.now {
+        case.evidence.push(Code::BundleStale, Points::NONE);
+        return;
+    }
+    case.until = case.until.min(until);
     let hit = Hit {
         kind,
         value,

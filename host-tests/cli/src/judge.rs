@@ -151,12 +151,17 @@ impl Bench {
         let newest = Model::WORDS
             .last()
             .map_or(Model::Quick2, |(_, model)| *model);
-        Judge {
-            model: self.policy.as_ref().map_or(newest, Policy::threat_model),
-            lists: self.policy.as_ref().map(Policy::threat_lists),
-            bundle: self.bundle.as_ref(),
-            tables: of_bundle.or_else(|| self.sections.tables()),
-            now: self.now,
+        let model = self.policy.as_ref().map_or(newest, Policy::threat_model);
+        let mut judge = Judge::new(model, self.now);
+        if let Some(policy) = &self.policy {
+            judge = judge.with_lists(policy.threat_lists());
+        }
+        if let Some(bundle) = &self.bundle {
+            judge = judge.with_bundle(bundle);
+        }
+        match of_bundle.or_else(|| self.sections.tables()) {
+            Some(tables) => judge.with_tables(tables),
+            None => judge,
         }
     }
 }

@@ -334,13 +334,8 @@ impl Draft {
         };
         let target = Target::classify(input);
         let policy = Rc::clone(&self.policy);
-        let judge = Judge {
-            model: policy.threat.model,
-            lists: Some(&policy.threat.lists),
-            bundle: None,
-            tables: None,
-            now: self.wall.checked_div(1_000_000_000).unwrap_or_default(),
-        };
+        let now = self.wall.checked_div(1_000_000_000).unwrap_or_default();
+        let judge = Judge::new(policy.threat.model, now).with_lists(&policy.threat.lists);
         let verdict = judge.judge(&target);
         self.verdict = Some((verdict.classification, verdict.score.get()));
         let target_text = match self.policy.recording.target {
@@ -376,7 +371,7 @@ impl Draft {
                 .as_ref()
                 .and_then(|extras| extras.trace.as_ref()),
             snapshot: policy.revision(),
-            engine: judge.model.word(),
+            engine: judge.model().word(),
             stale: judge.is_stale(),
         };
         self.answer = Some(Answer::Verdict(verdict::to_json(&verdict, &asked)));

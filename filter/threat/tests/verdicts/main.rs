@@ -24,6 +24,11 @@ fn bundle() -> Bundle {
     };
     let bad = writer.feed(entry("bad", false)).unwrap();
     let good = writer.feed(entry("good", true)).unwrap();
+    let old = FeedEntry {
+        valid_until: CREATED - 1,
+        ..entry("old", false)
+    };
+    let old = writer.feed(old).unwrap();
     let fact = |scope, confidence| Fact {
         feed: bad,
         scope,
@@ -55,6 +60,7 @@ fn bundle() -> Bundle {
         },
     );
     add(Set::Domain, b"both.example", &exact);
+    add(Set::Domain, b"old.example", &Fact { feed: old, ..exact });
     let digest = portcullis_threat::Digest::from_hex(EICAR).unwrap();
     add(Set::Hash, digest.as_bytes(), &fact(Scope::EXACT, 100));
     writer.address(List::Deny, [203, 0, 113, 9].into(), &exact);
@@ -74,13 +80,7 @@ fn bundle() -> Bundle {
 
 fn judged<T>(now: u64, model: Model, target: &str, look: impl FnOnce(&Verdict<'_>) -> T) -> T {
     let bundle = bundle();
-    let judge = Judge {
-        model,
-        lists: None,
-        bundle: Some(&bundle),
-        tables: None,
-        now,
-    };
+    let judge = Judge::new(model, now).with_bundle(&bundle);
     look(&judge.judge(&Target::classify(target)))
 }
 
@@ -211,6 +211,11 @@ fn a_stale_bundle_says_nothing() {
             assert!(verdict.hits.is_empty());
         });
     }
+    // One feed that nobody fetches any more switches off itself, not the others.
+    judged(CREATED, Model::Quick2, "old.example", |verdict| {
+        assert_eq!(verdict.classification, Classification::Unknown);
+        assert!(verdict.evidence.has(Code::BundleStale) && verdict.hits.is_empty());
+    });
     // What needs no bundle is said all the same.
     judged(VALID_UNTIL + 1, Model::Quick2, "127.0.0.1", |verdict| {
         assert_eq!(verdict.classification, Classification::Internal);
@@ -276,13 +281,7 @@ fn a_policy_lists_for_itself() {
     ] {
         assert!(add(list, text).is_err(), "{text}");
     }
-    let judge = Judge {
-        model: Model::Quick1,
-        lists: Some(&lists),
-        bundle: None,
-        tables: None,
-        now: 0,
-    };
+    let judge = Judge::new(Model::Quick1, 0).with_lists(&lists);
     for (target, value, how) in [
         (
             "https://evil.test:8443/x?a#b",
@@ -350,9 +349,7 @@ proptest! {
     ]), 0..8)) {
         let text = bits.concat();
         let bundle = bundle();
-        let judge = Judge {
-            model: Model::Quick2, lists: None, bundle: Some(&bundle), tables: None, now: CREATED,
-        };
+        let judge = Judge::new(Model::Quick2, CREATED).with_bundle(&bundle);
         let target = Target::classify(&text);
         let verdict = judge.judge(&target);
         let score = verdict.score.get();
