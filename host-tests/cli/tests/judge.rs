@@ -101,7 +101,7 @@ fn what_cannot_be_used_is_named() {
         let output = run(&[flag, manifest, "x"], "");
         let error = String::from_utf8(output.stderr).unwrap();
         assert!(
-            error.starts_with(&format!("portcullis: {manifest}: is no ")),
+            error.starts_with(&format!("portcullis: {manifest}: ")),
             "{error}"
         );
         assert_eq!((output.stdout.len(), output.status.code()), (0, Some(1)));
