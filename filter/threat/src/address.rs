@@ -213,9 +213,8 @@ pub fn embedded(address: Ipv6Addr) -> Option<(Wrapper, Ipv4Addr)> {
 /// (RFC 8375), `internal`, or a single label
 #[must_use]
 pub fn is_internal_name(name: &str) -> bool {
-    let (rest, last) = match name.rsplit_once('.') {
-        Some((rest, last)) => (rest, last),
-        None => return !name.is_empty(),
+    let Some((rest, last)) = name.rsplit_once('.') else {
+        return !name.is_empty();
     };
     matches!(last, "internal" | "local" | "localhost" | "localdomain")
         || (last == "arpa" && (rest == "home" || rest.ends_with(".home")))

@@ -1,5 +1,14 @@
 //! Public test vectors of the parsers that the crate stands on and follows.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
+
 mod idna;
 mod safe_browsing;
 mod whatwg;

@@ -1,5 +1,7 @@
 //! What the engine says of targets.
 
+#![expect(clippy::unwrap_used, reason = "test code")]
+
 use portcullis_threat::bundle::{Fact, FeedEntry, List, Scope, Set, Writer};
 use portcullis_threat::{
     Action, Bundle, Category, Classification, Code, Judge, ListKind, Lists, Match, Model, Target,
