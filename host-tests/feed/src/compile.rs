@@ -16,6 +16,9 @@ use crate::read::{self, Rows};
 use crate::report::{Compiled, Conflict, FeedReport};
 use crate::{Error, Format, Reason, Role, Source, day};
 
+/// Is told the name of a feed and how many of its rows were read
+pub type Progress<'a> = &'a dyn Fn(&str, usize);
+
 /// How a bundle is to be made
 #[derive(Default)]
 pub struct Options<'a> {
@@ -28,7 +31,7 @@ pub struct Options<'a> {
     /// The tables of the structural evidence, and the public suffixes that no feed may condemn
     pub sections: Option<&'a Sections>,
     /// Is told how many rows of which feed were read, now and then
-    pub progress: Option<&'a dyn Fn(&str, usize)>,
+    pub progress: Option<Progress<'a>>,
 }
 
 /// Compiles feeds

@@ -18,7 +18,7 @@ mod report;
 mod sign;
 mod source;
 
-pub use compile::{Options, compile};
+pub use compile::{Options, Progress, compile};
 pub use day::{seconds, write as time};
 pub use diff::{Difference, diff};
 pub use format::Format;

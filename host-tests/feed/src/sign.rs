@@ -23,11 +23,11 @@ pub enum Signature {
 /// # Errors
 ///
 /// When that is no such key, or those bytes are no bundle.
-pub fn sign(bytes: &mut Vec<u8>, private_pem: &str) -> Result<(), Error> {
+pub fn sign(bytes: &mut [u8], private_pem: &str) -> Result<(), Error> {
     let pair = KeyPair::from_pem(private_pem).map_err(|_| {
         Error::new("not a private key: make one with openssl genpkey -algorithm ed25519")
     })?;
-    let opened = Bundle::open(bytes.clone(), &bundle::Terms::default());
+    let opened = Bundle::open(bytes.to_vec(), &bundle::Terms::default());
     let opened = opened.map_err(|error| Error::new(error.to_string()))?;
     let signature = pair.sk.sign(signed(&opened), None);
     bundle::sign(bytes, &pair.pk, &signature);

@@ -1,5 +1,12 @@
 //! Every format, with the quirks that real feeds have, from file to lookup.
 
+#![expect(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
+
 use std::path::{Path, PathBuf};
 
 use portcullis_feed::{Compiled, Format, Options, Reason, Source, compile};

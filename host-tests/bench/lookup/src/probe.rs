@@ -4,7 +4,7 @@ use portcullis_threat::Bundle;
 use portcullis_threat::bundle::Set;
 
 /// The lookup expression with this number: 45 bytes, as long as the usual one
-pub fn expression(number: u32) -> [u8; 45] {
+pub(crate) fn expression(number: u32) -> [u8; 45] {
     let mut expression = *b"host-00000000.example/path/index.php?id=12345";
     let mut left = number;
     for digit in expression.iter_mut().skip(5).take(8) {
@@ -16,7 +16,7 @@ pub fn expression(number: u32) -> [u8; 45] {
 }
 
 /// How many of so many expressions are found, in an order that no cache foresees, among `count` from `first` on
-pub fn probe(bundle: &Bundle, probes: u32, count: u32, first: u32) -> u32 {
+pub(crate) fn probe(bundle: &Bundle, probes: u32, count: u32, first: u32) -> u32 {
     let mut found = 0_u32;
     let mut number = 0_u32;
     for _ in 0..probes {
