@@ -20,7 +20,7 @@ pub use view::{Site, View};
 
 use crate::evidence::{Code, EvidenceList, Points};
 use crate::web::Web;
-use features::{Group, Input, each};
+use features::{Feature, Group, Input, each};
 use model::Sums;
 
 /// What structure is judged by, borrowed from a bundle's sections
@@ -83,8 +83,8 @@ pub fn examine_view<'t>(
 ) -> Findings<'t> {
     let input = Input::of(view, tables);
     let sums = sums(&input, &tables.model);
-    let total = tables.model.score(sums.total(), view.has_path());
-    let floor = input.floor().filter(|(_, least)| *least > total);
+    let total = tables.model.score(total(&input, &sums), view.has_path());
+    let floor = sums.floor.filter(|(_, least)| *least > total);
     let positive = Group::ALL.iter().fold(0i32, |sum, group| {
         sum.saturating_add(sums.of(*group).max(0))
     });
@@ -119,10 +119,22 @@ pub fn examine_view<'t>(
 
 fn sums(input: &Input<'_, '_>, model: &Model<'_>) -> Sums {
     let mut sums = Sums::default();
-    each(input, &mut |group, feature| {
-        sums.add(group, model.weigh(feature))
+    each(input, &mut |group, feature: Feature| {
+        sums.add(group, model.weigh(feature));
+        if feature.floor() > 0 {
+            sums.least(group, feature.floor());
+        }
     });
     sums
+}
+
+/// What features sum up to; where a brand's owner is at home, there is nothing to judge
+fn total(input: &Input<'_, '_>, sums: &Sums) -> i32 {
+    if input.is_owned() {
+        i32::MIN / 2
+    } else {
+        sums.total()
+    }
 }
 
 fn code(group: Group) -> Code {

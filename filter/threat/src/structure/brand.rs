@@ -3,7 +3,7 @@
 #[cfg(feature = "write")]
 use alloc::{collections::BTreeSet, string::String, vec, vec::Vec};
 
-use super::bytes::{Fnv, name, partition, take, u16_at, u32_at};
+use super::bytes::{Fnv, name, partition, take, u16_at};
 use super::confusable::Skeleton;
 
 /// The longest name that the table holds
@@ -76,11 +76,15 @@ impl<'a> Brands<'a> {
     /// The name that a text is
     #[must_use]
     pub fn exact(&self, text: &[u8]) -> Option<Name<'a>> {
-        let mask = mask(text);
-        self.range(text.len(), text.len())?
-            .filter(|i| self.mask(*i) == Some(mask))
-            .filter_map(|i| self.name(i))
-            .find(|found| found.text.as_bytes() == text)
+        let range = self.range(text.len(), text.len())?;
+        let (first, count) = (range.start, range.len());
+        let found = partition(count, |i| {
+            let name = self.raw(first.saturating_add(i));
+            name.is_some_and(|(name, _)| name < text)
+        });
+        let found = first.saturating_add(found);
+        let (name, _) = self.raw(found)?;
+        if name == text { self.name(found) } else { None }
     }
 
     /// The strong name that a text misses by one edit (two, if it has nine letters or more), and the distance.
@@ -92,30 +96,35 @@ impl<'a> Brands<'a> {
             return None;
         }
         let wanted = mask(text);
+        let (names, _) = self.names.as_chunks::<NAME>();
+        // Two edits are much to overlook in less than nine letters.
+        let reach = if length < 9 { 1 } else { 2 };
+        let range = self.range(length.saturating_sub(reach), length.saturating_add(reach))?;
         let mut best = None;
-        for i in self.range(length.saturating_sub(2), length.saturating_add(2))? {
-            let Some(own) = self.mask(i) else { break };
-            // An edit changes at most one letter for another: two bits.
-            if (own ^ wanted).count_ones() > 4 {
-                continue;
-            }
-            let Some(found) = self.name(i).filter(|found| found.strong) else {
-                continue;
-            };
-            let most = match found.text.len() {
+        for (i, [a, b, c, d, _, _, own_length, flags]) in (range.start..).zip(names.get(range)?) {
+            let most: u8 = match own_length {
                 0..5 => continue,
                 9.. if length >= 9 => 2,
                 _ => 1,
             };
-            let distance = distance(text, found.text.as_bytes(), most);
+            // An edit changes at most one letter for another: two bits.
+            let differ = (u32::from_le_bytes([*a, *b, *c, *d]) ^ wanted).count_ones();
+            if differ > u32::from(most).saturating_mul(2) || flags & STRONG == 0 {
+                continue;
+            }
+            let Some((found, _)) = self.raw(i) else {
+                continue;
+            };
+            let distance = distance(text, found, most);
             if distance == 0 {
                 return None;
             }
             if distance <= most && best.is_none_or(|(_, least)| distance < least) {
-                best = Some((found, distance));
+                best = Some((i, distance));
             }
         }
-        best
+        let (i, distance) = best?;
+        Some((self.name(i)?, distance))
     }
 
     /// The first strong name of five letters or more within a text, and where it starts
@@ -168,20 +177,21 @@ impl<'a> Brands<'a> {
         Some(at(from)?..at(to.saturating_add(1))?)
     }
 
-    fn mask(&self, i: usize) -> Option<u32> {
-        u32_at(self.names, i.saturating_mul(NAME))
-    }
-
     fn name(&self, i: usize) -> Option<Name<'a>> {
-        let at = i.saturating_mul(NAME);
-        let [_, _, _, _, low, high, length, flags] = self.names.get(at..)?.first_chunk::<NAME>()?;
-        let from = usize::from(u16::from_le_bytes([*low, *high]));
-        let text = self.text.get(from..)?.get(..usize::from(*length))?;
+        let (text, flags) = self.raw(i)?;
         let text = core::str::from_utf8(text).ok()?;
         Some(Name {
             text,
             strong: flags & STRONG != 0,
         })
+    }
+
+    /// A name's text and flags
+    fn raw(&self, i: usize) -> Option<(&'a [u8], u8)> {
+        let at = i.saturating_mul(NAME);
+        let [_, _, _, _, low, high, length, flags] = self.names.get(at..)?.first_chunk::<NAME>()?;
+        let from = usize::from(u16::from_le_bytes([*low, *high]));
+        Some((self.text.get(from..)?.get(..usize::from(*length))?, *flags))
     }
 
     fn keyed(&self, table: &'a [u8], key: u32) -> impl Iterator<Item = Name<'a>> {

@@ -1,9 +1,10 @@
 //! The features of a URL. What is no feature, on purpose: the scheme, `www.`, that there is a path, a date.
 
 use super::brand::{Brands, Name};
-use super::bytes::{Fnv, mix};
+use super::bytes::Fnv;
 use super::confusable::Skeleton;
 use super::model::{CLASSES, Model};
+use super::text::SCRIPTS_MIXED;
 use super::view::{Parts, Site, View};
 use super::{Tables, text};
 
@@ -169,6 +170,11 @@ impl<'a, 't> Input<'a, 't> {
         }
     }
 
+    /// Whether a brand's owner has the host
+    pub(super) fn is_owned(&self) -> bool {
+        self.owned
+    }
+
     /// The brand that the host imitates or names, if it isn't the brand's own
     pub(super) fn brand(&self) -> Option<Name<'t>> {
         let parts = self.parts.filter(|_| !self.owned)?;
@@ -192,38 +198,27 @@ impl<'a, 't> Input<'a, 't> {
     }
 }
 
-impl Input<'_, '_> {
+impl Feature {
     /// What is too rare among the URLs that the model is fitted on and yet tells by itself: the score that it
     /// gives at least
-    pub(super) fn floor(&self) -> Option<(Group, u8)> {
-        let port = self.view.port.is_some_and(|port| port != 80 && port != 443);
-        let core = self
-            .parts
-            .filter(|_| !self.owned)
-            .map_or(&[][..], |parts| parts.core);
-        match homograph(core, &self.tables) {
-            Some((_, 1)) => return Some((Group::Homograph, 65)),
-            Some(_) => return Some((Group::Homograph, 45)),
-            None => {}
-        }
-        if !core.contains(&b'-') && matches!(alike(core, &self.tables), Some((_, 0))) {
-            Some((Group::LookAlike, 45))
-        } else if text::script(core) == 2 {
-            Some((Group::MixedScript, 42))
-        } else if self.view.userinfo {
-            Some((Group::Userinfo, 42))
-        } else if self.parts.is_none() && (port || text::extension(self.view.path) == 6) {
-            Some((Group::Address, 55))
-        } else {
-            None
+    pub(super) fn floor(self) -> u8 {
+        match self {
+            Self::Dim(Dim::SameSkeleton, 1) => 65,
+            Self::Dim(Dim::SameSkeleton, _) | Self::Dim(Dim::Alike, ALIKE_BUT_DIGITS) => 45,
+            Self::Dim(Dim::Script, SCRIPTS_MIXED) | Self::Dim(Dim::User, _) => 42,
+            Self::Dim(Dim::Literal, LITERAL_SERVES) => 55,
+            _ => 0,
         }
     }
 }
 
-type Visit<'v> = &'v mut dyn FnMut(Group, Feature);
+/// A whole label is a brand's name with digits or letters that look like its letters
+const ALIKE_BUT_DIGITS: usize = 6;
+/// An address serves programs, or serves on a port of its own
+const LITERAL_SERVES: usize = 3;
 
 /// Calls `visit` with each feature
-pub(super) fn each(input: &Input<'_, '_>, visit: Visit<'_>) {
+pub(super) fn each(input: &Input<'_, '_>, visit: &mut impl FnMut(Group, Feature)) {
     let mut dim = |dim: Dim, value: usize| visit(dim.group(), Feature::Dim(dim, value));
     match input.view.port {
         None => {}
@@ -237,7 +232,16 @@ pub(super) fn each(input: &Input<'_, '_>, visit: Visit<'_>) {
         // A brand's own name: nothing in it speaks against it.
         (Site::Name(_), Some(_)) if input.owned => {}
         (Site::Name(_), Some(parts)) => host(parts, &input.tables, visit),
-        (Site::Address(address), _) => dim(Dim::Literal, if address.is_ipv4() { 1 } else { 2 }),
+        (Site::Address(address), _) => {
+            dim(Dim::Literal, if address.is_ipv4() { 1 } else { 2 });
+            let port = input
+                .view
+                .port
+                .is_some_and(|port| port != 80 && port != 443);
+            if port || text::extension(input.view.path) == text::PROGRAM {
+                dim(Dim::Literal, LITERAL_SERVES);
+            }
+        }
         (Site::Name(_), None) => {}
     }
     // Nor in what it serves: strangers' pages are under suffixes of their own.
@@ -246,7 +250,7 @@ pub(super) fn each(input: &Input<'_, '_>, visit: Visit<'_>) {
     }
 }
 
-fn host<'a>(parts: &Parts<'a>, tables: &Tables<'_>, visit: Visit<'_>) {
+fn host<'a>(parts: &Parts<'a>, tables: &Tables<'_>, visit: &mut impl FnMut(Group, Feature)) {
     let model = &tables.model;
     let hosted = !parts.platform.is_empty();
     suffixes(parts, visit);
@@ -287,12 +291,8 @@ fn host<'a>(parts: &Parts<'a>, tables: &Tables<'_>, visit: Visit<'_>) {
         }
     }
     for label in sub_text.split(|byte| *byte == b'.').chain([core_text]) {
-        let label = text::Profile::of(label);
-        if label.length >= 8 && label.hex == label.length && label.digits > 0 && label.letters > 0 {
-            dim(Dim::HexLabel, label.length / 4);
-        }
-        if label.length > 0 && label.unusual > 0 {
-            dim(Dim::Script, 3);
+        if text::is_hexadecimal(label) {
+            dim(Dim::HexLabel, label.len() / 4);
         }
     }
     for token in text::tokens(parts.sub).chain(text::tokens(parts.core)) {
@@ -319,7 +319,7 @@ pub(super) fn suffix_name(kind: u8, suffix: &[u8]) -> u32 {
     (Fnv::new().byte(kind).bytes(suffix).finish() >> 32) as u32
 }
 
-fn suffixes(parts: &Parts<'_>, visit: Visit<'_>) {
+fn suffixes(parts: &Parts<'_>, visit: &mut impl FnMut(Group, Feature)) {
     // Under a shared host, the registry's suffix is the host's and not the tenant's.
     if !parts.platform.is_empty() {
         visit(Group::Hosting, Feature::Dim(Dim::Hosted, 1));
@@ -347,7 +347,7 @@ fn suffixes(parts: &Parts<'_>, visit: Visit<'_>) {
     }
 }
 
-fn brand(parts: &Parts<'_>, tables: &Tables<'_>, hosted: bool, dim: &mut dyn FnMut(Dim, usize)) {
+fn brand(parts: &Parts<'_>, tables: &Tables<'_>, hosted: bool, dim: &mut impl FnMut(Dim, usize)) {
     let brands = &tables.brands;
     let mut named = false;
     let (mut core, mut near) = (0usize, 0usize);
@@ -362,7 +362,7 @@ fn brand(parts: &Parts<'_>, tables: &Tables<'_>, hosted: bool, dim: &mut dyn FnM
             });
         } else if let Some((name, distance)) = alike(token, tables) {
             near = near.max(match (distance, name.text.len()) {
-                (0, _) => 6,
+                (0, _) => ALIKE_BUT_DIGITS,
                 (1, 8..) => 5,
                 (1, 6..) => 4,
                 (1, _) => 3,
@@ -417,9 +417,13 @@ fn brand(parts: &Parts<'_>, tables: &Tables<'_>, hosted: bool, dim: &mut dyn FnM
 
 /// The brand whose name a token is, be there digits at its ends
 fn by_name<'t>(token: &[u8], brands: &Brands<'t>) -> Option<Name<'t>> {
-    brands
-        .exact(token)
-        .or_else(|| brands.exact(text::stem(token)))
+    let stem = text::stem(token);
+    let whole = brands.exact(token);
+    if stem.len() < token.len() {
+        whole.or_else(|| brands.exact(stem))
+    } else {
+        whole
+    }
 }
 
 /// The brand that a token nearly is, and by how many edits; 0 are letters that look alike
@@ -450,7 +454,7 @@ fn homograph<'t>(core: &[u8], tables: &Tables<'t>) -> Option<(Name<'t>, usize)> 
 /// How much of a path and of a query is read letter by letter
 const LOOKED_AT: usize = 160;
 
-fn path(input: &Input<'_, '_>, visit: Visit<'_>) {
+fn path(input: &Input<'_, '_>, visit: &mut impl FnMut(Group, Feature)) {
     let (path, query) = (input.view.path, input.view.query);
     let (mut path_buffer, mut query_buffer) = ([0u8; LOOKED_AT], [0u8; LOOKED_AT]);
     let lower = text::squeeze(path, &mut path_buffer);
@@ -502,7 +506,7 @@ fn path(input: &Input<'_, '_>, visit: Visit<'_>) {
 }
 
 /// Hashes of the runs of three to five characters, borders and whole tokens included
-fn grams(field: u64, text: &[u8], visit: &mut dyn FnMut(u64)) {
+fn grams(field: u64, text: &[u8], visit: &mut impl FnMut(u64)) {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
     let border = [b'^'];
     let mut window = 0u64;
@@ -517,7 +521,7 @@ fn grams(field: u64, text: &[u8], visit: &mut dyn FnMut(u64)) {
             if length >= n {
                 let gram = window & (1u64 << n.saturating_mul(8)).wrapping_sub(1);
                 let salted = gram ^ field << 60 ^ u64::from(n) << 56;
-                visit(mix(salted.wrapping_mul(SPREAD)));
+                visit(salted.wrapping_mul(SPREAD));
             }
         }
         if byte.is_ascii_alphanumeric() {

@@ -44,21 +44,31 @@ pub struct Model<'a> {
 
 /// What the model says of one URL, in 1/1024 of a logit, by group of features
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sums([i32; Group::COUNT]);
+pub(super) struct Sums {
+    groups: [i32; Group::COUNT],
+    /// The least score that a feature gives by itself, and that feature's group
+    pub(super) floor: Option<(Group, u8)>,
+}
 
 impl Sums {
     pub(super) fn add(&mut self, group: Group, weight: i32) {
-        if let Some(sum) = self.0.get_mut(group as usize) {
+        if let Some(sum) = self.groups.get_mut(group as usize) {
             *sum = sum.saturating_add(weight);
         }
     }
 
+    pub(super) fn least(&mut self, group: Group, floor: u8) {
+        if self.floor.is_none_or(|(_, least)| least < floor) {
+            self.floor = Some((group, floor));
+        }
+    }
+
     pub(super) fn of(&self, group: Group) -> i32 {
-        self.0.get(group as usize).copied().unwrap_or(0)
+        self.groups.get(group as usize).copied().unwrap_or(0)
     }
 
     pub(super) fn total(&self) -> i32 {
-        self.0.iter().fold(0, |total, sum| {
+        self.groups.iter().fold(0, |total, sum| {
             total.saturating_add((*sum).clamp(-MOST, MOST))
         })
     }
@@ -276,7 +286,8 @@ pub mod write {
     /// The sum of a URL, in 1/1024 of a logit
     #[must_use]
     pub fn sum(view: &View<'_>, tables: &Tables<'_>) -> i32 {
-        super::super::sums(&Input::of(view, tables), &tables.model).total()
+        let input = Input::of(view, tables);
+        super::super::total(&input, &super::super::sums(&input, &tables.model))
     }
 
     /// The name and the group of a dimension, for reports

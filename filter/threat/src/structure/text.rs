@@ -10,13 +10,10 @@ pub(super) struct Profile {
     pub(super) upper: usize,
     pub(super) vowels: usize,
     pub(super) digits: usize,
-    pub(super) hex: usize,
     pub(super) hyphens: usize,
     pub(super) dots: usize,
     pub(super) slashes: usize,
     pub(super) escapes: usize,
-    /// What stands in no host name
-    pub(super) unusual: usize,
     /// The longest run of consonants
     pub(super) consonants: usize,
     /// The longest run between dots and slashes
@@ -32,42 +29,73 @@ impl Profile {
             ..Self::default()
         };
         let (mut consonants, mut segment) = (0usize, 0usize);
-        let mut previous = 0u8;
+        let mut previous = Kind::Other;
         for byte in text {
-            let lower = byte.to_ascii_lowercase();
-            let vowel = matches!(lower, b'a' | b'e' | b'i' | b'o' | b'u' | b'y');
-            count(&mut profile.upper, byte.is_ascii_uppercase());
-            count(&mut profile.letters, lower.is_ascii_lowercase());
-            count(&mut profile.vowels, vowel);
-            count(&mut profile.digits, lower.is_ascii_digit());
-            count(&mut profile.hex, lower.is_ascii_hexdigit());
-            count(&mut profile.hyphens, lower == b'-');
-            count(&mut profile.dots, lower == b'.');
-            count(&mut profile.slashes, lower == b'/');
-            count(&mut profile.escapes, lower == b'%');
-            count(
-                &mut profile.unusual,
-                !lower.is_ascii_alphanumeric() && !matches!(lower, b'-' | b'.' | b'_'),
-            );
-            consonants = if lower.is_ascii_lowercase() && !vowel {
-                consonants.saturating_add(1)
-            } else {
-                0
-            };
-            segment = if matches!(lower, b'.' | b'/') {
-                0
-            } else {
-                segment.saturating_add(1)
+            let kind = Kind::of(*byte);
+            segment = segment.saturating_add(1);
+            consonants = match kind {
+                Kind::Consonant => consonants.saturating_add(1),
+                _ => 0,
             };
             profile.consonants = profile.consonants.max(consonants);
+            match kind {
+                Kind::Vowel | Kind::Consonant => {
+                    count(&mut profile.letters, true);
+                    count(&mut profile.vowels, kind == Kind::Vowel);
+                    count(&mut profile.upper, byte.is_ascii_uppercase());
+                    count(&mut profile.turns, previous == Kind::Digit);
+                }
+                Kind::Digit => {
+                    count(&mut profile.digits, true);
+                    let letter = matches!(previous, Kind::Vowel | Kind::Consonant);
+                    count(&mut profile.turns, letter);
+                }
+                Kind::Other => match byte {
+                    b'-' => count(&mut profile.hyphens, true),
+                    b'%' => count(&mut profile.escapes, true),
+                    b'.' => {
+                        count(&mut profile.dots, true);
+                        segment = 0;
+                    }
+                    b'/' => {
+                        count(&mut profile.slashes, true);
+                        segment = 0;
+                    }
+                    _ => {}
+                },
+            }
             profile.longest = profile.longest.max(segment);
-            let turn = (lower.is_ascii_digit() && previous.is_ascii_lowercase())
-                || (lower.is_ascii_lowercase() && previous.is_ascii_digit());
-            count(&mut profile.turns, turn);
-            previous = lower;
+            previous = kind;
         }
         profile
     }
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Kind {
+    Vowel,
+    Consonant,
+    Digit,
+    Other,
+}
+
+impl Kind {
+    fn of(byte: u8) -> Self {
+        match byte | 0x20 {
+            b'a' | b'e' | b'i' | b'o' | b'u' | b'y' => Self::Vowel,
+            b'a'..=b'z' => Self::Consonant,
+            _ if byte.is_ascii_digit() => Self::Digit,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Whether a label is a number in hexadecimal digits that somebody's program wrote
+pub(super) fn is_hexadecimal(label: &[u8]) -> bool {
+    label.len() >= 8
+        && label.iter().all(u8::is_ascii_hexdigit)
+        && label.iter().any(u8::is_ascii_digit)
+        && label.iter().any(u8::is_ascii_alphabetic)
 }
 
 fn count(counter: &mut usize, holds: bool) {
@@ -184,6 +212,11 @@ pub(super) fn script(label: &[u8]) -> usize {
     if latin && similar { 2 } else { 1 }
 }
 
+/// The kind of file that holds a program
+pub(super) const PROGRAM: usize = 6;
+/// Letters of scripts that look alike stand in one label
+pub(super) const SCRIPTS_MIXED: usize = 2;
+
 /// The kind of file that a path in lower case ends in
 pub(super) fn extension(path: &[u8]) -> usize {
     let last = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
@@ -196,7 +229,7 @@ pub(super) fn extension(path: &[u8]) -> usize {
         b".asp" | b".aspx" | b".ashx" => 4,
         b".jsp" | b".do" | b".action" | b".cgi" | b".cfm" | b".pl" => 5,
         b".exe" | b".msi" | b".scr" | b".bat" | b".cmd" | b".ps1" | b".vbs" | b".hta" | b".lnk"
-        | b".apk" | b".jar" | b".dll" | b".sh" | b".bin" | b".elf" | b".iso" => 6,
+        | b".apk" | b".jar" | b".dll" | b".sh" | b".bin" | b".elf" | b".iso" => PROGRAM,
         b".zip" | b".rar" | b".7z" | b".gz" | b".tar" | b".tgz" => 7,
         b".jpg" | b".jpeg" | b".png" | b".gif" | b".svg" | b".webp" | b".ico" | b".css"
         | b".js" => 8,
@@ -205,26 +238,31 @@ pub(super) fn extension(path: &[u8]) -> usize {
     }
 }
 
-/// Marks in a path in lower case
-pub(super) fn path_marks(path: &[u8], visit: &mut dyn FnMut(usize)) {
-    let has = |needle: &[u8]| path.windows(needle.len()).any(|window| window == needle);
-    let marks: [(&[u8], usize); 6] = [
-        (b"//", 1),
-        (b"/.", 2),
-        (b"@", 3),
-        (b"~", 4),
-        (b".com", 5),
-        (b"www.", 6),
-    ];
-    for (needle, mark) in marks {
-        if has(needle) {
+/// Marks in a path in lower case, each once
+pub(super) fn path_marks(path: &[u8], visit: &mut impl FnMut(usize)) {
+    let mut found = 0u8;
+    for (at, byte) in path.iter().enumerate() {
+        let rest = || path.get(at..).unwrap_or_default();
+        let mark = match byte {
+            b'/' if rest().starts_with(b"//") => 1,
+            b'/' if rest().starts_with(b"/.") => 2,
+            b'@' => 3,
+            b'~' => 4,
+            b'.' if rest().starts_with(b".com") => 5,
+            b'w' if rest().starts_with(b"www.") => 6,
+            _ => continue,
+        };
+        found |= 1 << mark;
+    }
+    for mark in 1..=6usize {
+        if found & 1 << mark != 0 {
             visit(mark);
         }
     }
 }
 
 /// Marks in a query in lower case
-pub(super) fn query_marks(query: &[u8], visit: &mut dyn FnMut(usize)) {
+pub(super) fn query_marks(query: &[u8], visit: &mut impl FnMut(usize)) {
     let has = |needle: &[u8]| query.windows(needle.len()).any(|window| window == needle);
     let marks: [(&[u8], usize); 4] = [(b"@", 1), (b"%40", 1), (b"http", 2), (b"%2f", 3)];
     for (needle, mark) in marks {
