@@ -20,7 +20,8 @@ pub use view::{Site, View};
 
 use crate::evidence::{Code, EvidenceList, Points};
 use crate::web::Web;
-use features::{Feature, Group, Input, each};
+pub use features::Group;
+use features::{Feature, Input, each};
 use model::Sums;
 
 /// What structure is judged by, borrowed from a bundle's sections

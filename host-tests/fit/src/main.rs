@@ -311,7 +311,7 @@ fn highest(sources: &[Source], items: &[Item], scored: &[Scored]) {
         .filter(|(item, _)| !item.row.phish)
         .map(|(item, scored)| (scored.score, item))
         .collect();
-    highest.sort_by_key(|(score, item)| (-score, item.group.clone()));
+    highest.sort_by_key(|(score, item)| (std::cmp::Reverse(*score), item.group.clone()));
     for (score, item) in highest.iter().take(30) {
         let source = sources
             .get(item.row.source)

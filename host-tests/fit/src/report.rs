@@ -37,7 +37,7 @@ impl Table<'_> {
             .filter(|row| !row.phish && self.counts(row))
             .map(|row| row.score)
             .collect();
-        benign.sort_unstable_by_key(|score| -score);
+        benign.sort_unstable_by_key(|score| std::cmp::Reverse(*score));
         for rate in RATES {
             let threshold = threshold(&benign, rate);
             let alarms = benign.iter().filter(|score| **score >= threshold).count();
@@ -116,7 +116,7 @@ pub(crate) fn thresholds(
         let each = f64::from(source.weight()) * many.min(5_000.0) / many;
         benign.extend(rows().map(|row| (row.score, each)));
     }
-    benign.sort_unstable_by_key(|(score, _)| -score);
+    benign.sort_unstable_by_key(|(score, _)| std::cmp::Reverse(*score));
     let mass: f64 = benign.iter().map(|(_, each)| each).sum();
     let quantile = |rate: f64| {
         let mut left = rate * mass;
@@ -191,7 +191,7 @@ pub(crate) fn bands(sources: &[Source], scored: &[Scored]) {
             .filter(|row| !row.phish)
             .map(|row| row.score)
             .collect();
-        benign.sort_unstable_by_key(|score| -score);
+        benign.sort_unstable_by_key(|score| std::cmp::Reverse(*score));
         let threshold = threshold(&benign, rate);
         let mut line = format!("FPR <= {} % over all (score {threshold}):", rate * 100.0);
         for (source, Source { name, .. }) in sources.iter().enumerate() {

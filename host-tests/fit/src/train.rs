@@ -94,6 +94,6 @@ fn shuffle(order: &mut [usize], random: &mut u64) {
         *random ^= *random >> 7;
         *random ^= *random << 17;
         let other = usize::try_from(random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap_or(0);
-        order.swap(i, other % i.saturating_add(1));
+        order.swap(i, other.checked_rem(i.saturating_add(1)).unwrap_or(0));
     }
 }

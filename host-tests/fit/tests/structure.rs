@@ -1,5 +1,7 @@
 //! What structural evidence says of the committed tables and of examples of our own.
 
+#![cfg(test)]
+
 use std::sync::LazyLock;
 
 use portcullis_fit::{SHARED_HOSTS, Sections, sections, suffixes};
