@@ -13,6 +13,7 @@ mod logger;
 mod metrics;
 mod observer;
 mod queue;
+mod quota;
 mod recorder;
 mod root;
 mod shared_data;

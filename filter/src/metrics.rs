@@ -2,7 +2,7 @@
 
 use core::cell::RefCell;
 
-use portcullis_policy::{BundleState, Counter, LimitStatus, Policy};
+use portcullis_policy::{BundleState, Counter, LimitStatus, Policy, Settled};
 
 use crate::hostcall::{self, HostError, MetricKind};
 
@@ -67,6 +67,17 @@ pub(crate) fn count_status(status: LimitStatus) {
 /// Counts slots that nobody gave back
 pub(crate) fn count_expired(slots: u64) {
     note_known(MetricKind::Counter, "portcullis.slots.expired", slots);
+}
+
+/// Counts what became of a reservation of a quota
+pub(crate) fn count_settled(settled: Settled) {
+    let name = match settled {
+        Settled::Committed => "portcullis.quota.committed",
+        Settled::Released => "portcullis.quota.released",
+        Settled::Expired => "portcullis.quota.expired",
+        Settled::Kept => "portcullis.quota.kept",
+    };
+    note_known(MetricKind::Counter, name, 1);
 }
 
 fn note_known(kind: MetricKind, name: &'static str, value: u64) {

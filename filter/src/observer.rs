@@ -5,16 +5,16 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use portcullis_policy::{AwaitBody, Body, Leases, Outcome, Policy, Step, Waiting};
+use portcullis_policy::{AwaitBody, Body, Ending, Leases, Outcome, Policy, Step, Waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::callout::{self, Asker};
 use crate::hostcall::{self, Buffer};
-use crate::recorder;
 use crate::shared_data::SharedData;
 use crate::stream::{client, examine, give_back};
 use crate::vm;
+use crate::{quota, recorder};
 
 /// A stream that is only watched
 #[derive(Debug)]
@@ -290,6 +290,7 @@ impl Drop for Observer {
             callout::leave(self.context);
         }
         if let Ok(mut leases) = self.leases.try_borrow_mut() {
+            quota::end(&mut leases, Ending::ClientLeft);
             give_back(&mut leases);
         }
     }
@@ -335,6 +336,9 @@ impl HttpContext for Observer {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        if let Ok(mut leases) = self.leases.try_borrow_mut() {
+            quota::respond(&mut leases);
+        }
         Action::Continue
     }
 }

@@ -4,8 +4,8 @@ use core::cell::RefCell;
 use std::rc::Rc;
 
 use portcullis_policy::{
-    AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Leases, Mode, Outcome, Pause, Policy,
-    RateHeaders, Reason, Reply, Request, Step, Waiting, is_reserved, parse_client,
+    AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Ending, Leases, Mode, Outcome, Pause,
+    Policy, RateHeaders, Reason, Reply, Request, Step, Waiting, is_reserved, parse_client,
 };
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
@@ -14,7 +14,7 @@ use crate::callout::{self, Asker};
 use crate::hostcall::{self, Buffer, HostError, Map};
 use crate::shared_data::SharedData;
 use crate::vm;
-use crate::{queue, recorder};
+use crate::{queue, quota, recorder};
 
 /// A stream; its whole state is its phase
 #[derive(Debug)]
@@ -198,7 +198,10 @@ impl Stream {
                 }
                 Phase::Forwarded(rate.clone(), record.explanation().map(Into::into))
             }
-            Decision::Reply(_) => Phase::Replied,
+            Decision::Reply(_) => {
+                quota::end(&mut self.leases, Ending::NotForwarded);
+                Phase::Replied
+            }
         };
         let is_held = hold.is_some();
         if let Some(hold) = hold
@@ -430,6 +433,10 @@ impl HttpContext for Stream {
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         self.settle();
+        match self.phase {
+            Phase::Forwarded(..) | Phase::Observed => quota::respond(&mut self.leases),
+            _ => quota::end(&mut self.leases, Ending::NotForwarded),
+        }
         let (rate, explanation) = match &self.phase {
             Phase::Forwarded(rate, explanation) => (rate.as_ref(), explanation.as_deref()),
             // The host answered before the body was in, or the time had come.
@@ -467,8 +474,12 @@ impl Drop for Stream {
                 queue::leave(self.context);
             }
             Phase::Asked(_) => callout::leave(self.context),
+            Phase::Forwarded(..) | Phase::Observed => {
+                quota::end(&mut self.leases, Ending::ClientLeft);
+            }
             _ => {}
         }
+        quota::end(&mut self.leases, Ending::NotForwarded);
         give_back(&mut self.leases);
     }
 }

@@ -114,6 +114,12 @@ impl AccountKey {
         self.0
     }
 
+    /// What a record holds of its key, so that it is not taken for another one's
+    pub(crate) fn tag(self) -> [u8; 4] {
+        let [.., a, b, c, d] = self.0;
+        [a, b, c, d]
+    }
+
     pub(crate) fn low_bits(self) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
@@ -163,7 +169,7 @@ impl Account {
             .unwrap_or(VERSION);
         record.extend_from_slice(MAGIC);
         record.extend_from_slice(&[version, 0]);
-        record.extend_from_slice(&tag(key));
+        record.extend_from_slice(&key.tag());
         record.extend_from_slice(&self.tat.to_le_bytes());
         record.extend_from_slice(&self.emission.to_le_bytes());
         record.extend_from_slice(&checksum(record).to_le_bytes());
@@ -207,7 +213,7 @@ impl Account {
         let ours = [*m0, *m1] == *MAGIC
             && *version >= VERSION
             && *zero == 0
-            && *head_tag == tag(key)
+            && *head_tag == key.tag()
             && sum == checksum(checked);
         ours.then_some(Self {
             tat: u64::from_le_bytes(*tat),
@@ -249,11 +255,6 @@ pub(crate) fn checksum(bytes: &[u8]) -> u32 {
         .iter()
         .fold(hash, |hash, byte| mix(hash, u32::from(*byte)));
     hash ^ hash.wrapping_shr(15)
-}
-
-fn tag(key: AccountKey) -> [u8; 4] {
-    let [.., a, b, c, d] = key.0;
-    [a, b, c, d]
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Instants as people write them.
+//! Instants as people write them, and months of the calendar.
 
 /// Parses an instant in UTC, `2026-11-22T06:00:00Z` (RFC 3339 without offsets and fractions)
 ///
@@ -100,6 +100,61 @@ fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
+/// An instant so many months later, in seconds since the Unix epoch
+///
+/// Day and time stay; where a month has no such day it is the month's last one. `None` past the
+/// range of numbers.
+pub(crate) fn add_months(instant: u64, months: u64) -> Option<u64> {
+    let (year, month, day) = date(instant)?;
+    let later = year
+        .checked_mul(12)?
+        .checked_add(month.checked_sub(1)?)?
+        .checked_add(months)?;
+    let (year, month) = (later / 12, (later % 12).checked_add(1)?);
+    let day = day.min(days_in_month(year, month));
+    days_from_epoch(year, month, day)?
+        .checked_mul(DAY)?
+        .checked_add(instant % DAY)
+}
+
+/// Whole months of the calendar from one instant's to another's; 0 when that is earlier
+pub(crate) fn months_between(from: u64, to: u64) -> Option<u64> {
+    let months = |instant| {
+        let (year, month, _) = date(instant)?;
+        year.checked_mul(12)?.checked_add(month)
+    };
+    Some(months(to)?.saturating_sub(months(from)?))
+}
+
+const DAY: u64 = 86_400;
+
+/// Year, month and day of an instant (Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Algorithms", `civil_from_days`)
+///
+/// The years of the algorithm begin in March, so that a leap day is the last of its year.
+fn date(instant: u64) -> Option<(u64, u64, u64)> {
+    let days = (instant / DAY).checked_add(719_468)?;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let common_days = of_era
+        .checked_sub(of_era / 1_460)?
+        .checked_add(of_era / 36_524)?
+        .checked_sub(of_era / 146_096)?;
+    let year_of_era = common_days / 365;
+    let years = year_of_era.checked_mul(365)?.checked_add(year_of_era / 4)?;
+    let of_year = of_era.checked_add(year_of_era / 100)?.checked_sub(years)?;
+    let from_march = of_year.checked_mul(5)?.checked_add(2)? / 153;
+    let before = from_march.checked_mul(153)?.checked_add(2)? / 5;
+    let day = of_year.checked_sub(before)?.checked_add(1)?;
+    let is_after_december = from_march >= 10;
+    let month = if is_after_december {
+        from_march.checked_sub(9)?
+    } else {
+        from_march.checked_add(3)?
+    };
+    let year = era.checked_mul(400)?.checked_add(year_of_era)?;
+    Some((year.checked_add(is_after_december.into())?, month, day))
+}
+
 fn is_leap(year: u64) -> bool {
     year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
 }
@@ -113,12 +168,24 @@ fn days_in_month(year: u64, month: u64) -> u64 {
     }
 }
 
+/// Days from 1970-01-01 to a date that is not before it (Hinnant's `days_from_civil`)
 fn days_from_epoch(year: u64, month: u64, day: u64) -> Option<u64> {
-    let years: u64 = (1970..year)
-        .map(|year| if is_leap(year) { 366 } else { 365 })
-        .sum();
-    let months: u64 = (1..month).map(|month| days_in_month(year, month)).sum();
-    years.checked_add(months)?.checked_add(day)?.checked_sub(1)
+    let is_before_march = month <= 2;
+    let year = year.checked_sub(is_before_march.into())?;
+    let from_march = if is_before_march {
+        month.checked_add(9)?
+    } else {
+        month.checked_sub(3)?
+    };
+    let of_year = from_march.checked_mul(153)?.checked_add(2)? / 5;
+    let leap_days = (year / 4)
+        .checked_sub(year / 100)?
+        .checked_add(year / 400)?;
+    year.checked_mul(365)?
+        .checked_add(leap_days)?
+        .checked_add(of_year)?
+        .checked_add(day)?
+        .checked_sub(719_469)
 }
 
 #[cfg(test)]

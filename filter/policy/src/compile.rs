@@ -6,6 +6,7 @@ mod api;
 mod keys;
 mod limit;
 mod quantity;
+pub(crate) mod quota;
 mod recording;
 mod route;
 mod schema;
@@ -125,6 +126,9 @@ fn read(
         .take("threat")
         .map(|threat| threat::read(&threat, errors))
         .unwrap_or_default();
+    let keeps_quotas = map
+        .take("quotas")
+        .is_some_and(|at| quota::read_store(&at, errors));
     let mut apis = Vec::new();
     let mut hosts = HashMap::new();
     let context = api::Context {
@@ -167,6 +171,9 @@ fn read(
             );
         }
     }
+    if mode == Mode::Enforce && !keeps_quotas && apis.iter().any(|api| api.spends_quotas) {
+        errors.push("quotas.store", NO_LEDGER);
+    }
     map.finish(errors);
     let digest = digest_of(document);
     let revision =
@@ -202,6 +209,9 @@ fn read(
         },
     })
 }
+
+const NO_LEDGER: &str = "is required: there is no ledger, so what was spent is lost when Envoy restarts, \
+    and each Envoy counts for itself; write `local` to accept that";
 
 const MODES: &[(&str, Mode)] = &[
     ("disabled", Mode::Disabled),

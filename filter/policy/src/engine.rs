@@ -4,6 +4,7 @@ mod ask;
 mod charge;
 mod draft;
 mod examine;
+mod quota;
 mod supply;
 
 use alloc::boxed::Box;
@@ -17,6 +18,7 @@ pub use self::ask::Waiting;
 use self::charge::Cost;
 use self::draft::Draft;
 use self::examine::{Finding, Knowledge, examine};
+use self::quota::Replay;
 pub use self::supply::{BundleState, Notice, Supply};
 use self::supply::{MAX_REPLICAS, Replicas};
 use crate::account::AccountStore;
@@ -77,7 +79,7 @@ pub enum Step {
 }
 
 /// A decision, and what is to be told of it
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 #[must_use]
 pub struct Outcome {
     /// What becomes of the request
@@ -144,6 +146,8 @@ pub struct AwaitBody {
     key: Rc<Key>,
     edits: Edits,
     rate: Option<RateHeaders>,
+    /// The digest of its idempotency key
+    idempotency_key: Option<[u8; 16]>,
 }
 
 /// A body, or what became of it
@@ -389,13 +393,19 @@ impl Engine {
                 draft.key = Some(Rc::clone(&key));
                 let fault = route.body.as_ref();
                 let fault = fault.and_then(|rule| rule.check_head(&head).err());
+                let (idempotency_key, misuse) = match quota::key_of(&route, request) {
+                    Ok(key) => (key, None),
+                    Err(fault) => (None, Some(fault)),
+                };
                 let waiting = AwaitBody {
                     draft,
                     route,
                     key,
                     edits,
                     rate: None,
+                    idempotency_key,
                 };
+                let fault = fault.or(misuse);
                 let keyed = Keyed::Body { waiting, fault };
                 self.admit(keyed, request.client, moment, store)
             }
@@ -443,12 +453,16 @@ impl Engine {
             route,
             key,
             mut edits,
+            idempotency_key,
             ..
         } = waiting;
         let Some(rule) = &route.body else {
             draft.found(Reason::HostFailed, Rc::clone(&route.rule));
             return draft.finish(None);
         };
+        if let Body::Complete(bytes) = body {
+            draft.replay = Replay::of(idempotency_key, bytes);
+        }
         let read = match body {
             Body::Complete(bytes) => rule.read(bytes, &key.tier.name, draft.who),
             Body::TooLarge => Err(rule.fault(Reason::BodyTooLarge)),
@@ -574,6 +588,7 @@ impl Engine {
                 let cost = Cost::of(&route, 1);
                 return Step::Decided(self.settle_principal(draft, &key, cost, moment, store));
             }
+            draft.particulars.field = fault.field;
             draft.found(fault.reason, fault.rule);
             return Step::Decided(self.settle_principal(
                 draft,

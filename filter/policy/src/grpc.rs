@@ -89,7 +89,7 @@ impl Grpc {
 pub(crate) fn code(status: u16) -> u8 {
     match status {
         200 => 0,
-        400 => 3,
+        400 | 422 => 3,
         401 => 16,
         403 => 7,
         404 | 405 | 415 => 12,

@@ -39,6 +39,7 @@ pub(crate) use self::terms::{
 #[cfg(any(test, feature = "bundle-writer"))]
 pub use self::writer::{BundleContents, BundleWriter};
 use crate::account::AccountKey;
+use crate::entitlement::Entitlement;
 use crate::name::Name;
 use crate::path::hex;
 use crate::policy::Tier;
@@ -52,6 +53,8 @@ pub(crate) struct Key {
     pub(crate) principal: Name,
     pub(crate) tier: Rc<Tier>,
     pub(crate) account: AccountKey,
+    /// What its principal may spend in a billing period, where the tier has quotas
+    pub(crate) entitlement: Option<Rc<Entitlement>>,
     /// The principal as rules know it that bind a share: see [`Enforcement`](crate::enforcement::Enforcement)
     pub(crate) who: u64,
     /// One bit a scope of the API

@@ -1,5 +1,6 @@
 //! A limit of an API by its own name, which routes spend besides the tier's rate.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -9,6 +10,7 @@ use crate::bucket::{Bucket, Refused};
 use crate::enforcement::Enforcement;
 use crate::name::Name;
 use crate::place::Place;
+use crate::quota::QuotaReservation;
 use crate::rate::Standing;
 use crate::reason::Reason;
 use crate::record::Rule;
@@ -89,32 +91,53 @@ pub(crate) enum Spent {
     Slot(Slot),
 }
 
-/// Slots that a request holds until its stream ends: a shell gives them back then
-#[derive(Clone, Debug, Default)]
+/// What a request holds until its stream ends, when a shell gives it back: slots, and what it has
+/// reserved of a quota, which is settled as soon as its response is known
+#[derive(Debug, Default)]
 #[must_use]
-pub struct Leases(Vec<Slot>);
+pub struct Leases {
+    slots: Vec<Slot>,
+    quota: Option<Box<QuotaReservation>>,
+}
 
 impl Leases {
-    /// Whether there is nothing to give back
+    /// Whether there are no slots to give back
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.slots.is_empty()
     }
 
     /// Gives the slots back; those that the store does not take expire
     pub fn give_back(self, store: &mut dyn AccountStore) {
-        for slot in self.0 {
+        for slot in self.slots {
             slot.give_back(store);
         }
     }
 
     /// Adds what another outcome of the same stream holds
     pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        self.slots.extend(other.slots);
+        self.quota = self.quota.take().or(other.quota);
+    }
+
+    /// Whether something of a quota is reserved
+    #[must_use]
+    pub fn has_quota(&self) -> bool {
+        self.quota.is_some()
+    }
+
+    /// Takes what was reserved of a quota: hand it to [`Engine::settle`](crate::Engine::settle) when the
+    /// response is known, or the stream is gone; what is dropped without is charged
+    pub fn take_quota(&mut self) -> Option<Box<QuotaReservation>> {
+        self.quota.take()
+    }
+
+    pub(crate) fn reserve(&mut self, reservation: Option<Box<QuotaReservation>>) {
+        self.quota = reservation;
     }
 
     pub(crate) fn push(&mut self, slot: Slot) {
-        self.0.push(slot);
+        self.slots.push(slot);
     }
 }
 

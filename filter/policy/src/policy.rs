@@ -15,6 +15,7 @@ use crate::bucket::Bucket;
 use crate::compile;
 use crate::counter::Series;
 use crate::enforcement::Enforcement;
+use crate::entitlement::{Allowances, Entitlement};
 use crate::error::ConfigError;
 use crate::host;
 use crate::key::lookup::Lookup;
@@ -125,6 +126,10 @@ pub(crate) struct Api {
     pub(crate) forwards_preflight: bool,
     pub(crate) forwards_unmatched: bool,
     pub(crate) router: Router,
+    /// Whether a route spends a quota
+    pub(crate) spends_quotas: bool,
+    /// Headers that hold idempotency keys, in lower case
+    pub(crate) idempotency_headers: Vec<String>,
     pub(crate) credential_rule: Rc<Rule>,
     pub(crate) preflight_rule: Rc<Rule>,
     pub(crate) unmatched_rule: Rc<Rule>,
@@ -138,6 +143,15 @@ pub(crate) struct Tier {
     pub(crate) bucket: Option<Bucket>,
     pub(crate) enforcement: Enforcement,
     pub(crate) rule: Rc<Rule>,
+    pub(crate) quotas: Option<Quotas>,
+}
+
+/// The quotas of a tier
+#[derive(Debug)]
+pub(crate) struct Quotas {
+    pub(crate) allowances: Allowances,
+    /// What a key of the tier may spend that says nothing of its own
+    pub(crate) common: Rc<Entitlement>,
 }
 
 /// The rules that belong to no API

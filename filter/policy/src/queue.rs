@@ -13,7 +13,7 @@ use crate::reason::Reason;
 use crate::reply::Reply;
 
 /// A request that is to be held
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Hold {
     pub(crate) reservation: Reservation,
     /// The answer that it waits for; a request that is forwarded has none
@@ -31,7 +31,7 @@ impl Hold {
 }
 
 /// What becomes of a request that was held
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Release {
     /// It goes on as it is: its edits were made before
     Continue,

@@ -78,6 +78,8 @@ reasons! {
     HostFailed "host_failed" 503 "The service is temporarily unavailable",
     /// Refused: no API has this host
     HostUnknown "host_unknown" 404 "There is no such resource",
+    /// Refused: the idempotency key came with another body before
+    IdempotencyMismatch "idempotency_mismatch" 422 "The idempotency key was used for another request",
     /// Refused: the key is switched off
     KeyDisabled "key_disabled" 401 "A valid API key is required",
     /// Refused: the key has expired
@@ -112,6 +114,12 @@ reasons! {
     Preflight "preflight" 0 "",
     /// Forwarded: a route that is open to everybody
     Public "public" 0 "",
+    /// Refused: nothing of the quota is included in what the key's customer pays for
+    QuotaNone "quota_none" 403 "The plan of the API key does not include this",
+    /// Refused: the quota of the billing period is spent, and no credit is left
+    QuotaSpent "quota_spent" 429 "The quota of the billing period is spent",
+    /// Refused: what was spent of the quota can't be known, or not be noted
+    QuotaUnavailable "quota_unavailable" 503 "The service is temporarily unavailable",
     /// Refused: the principal's rate is spent
     RateLimited "rate_limited" 429 "Rate limit exceeded",
     /// Answered: the gate is ready

@@ -15,6 +15,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use crate::counter::{Counter, Effect, Series};
 use crate::id::DecisionId;
 use crate::key::Key;
+use crate::name::Name;
 use crate::policy::{Api, Mode, Policy};
 use crate::protobuf::StructWriter;
 use crate::reason::Reason;
@@ -31,7 +32,7 @@ use crate::trace::TraceId;
 /// `class`, `remaining`, `limit_status` (of a rate
 /// with a queue: `PASSED`, `DELAYED` or `REJECTED`), `wait_ms`, `over` (limits that it is over and that only
 /// tag), `shadow` (what rules would have done that don't bind), `exempt`, `expired` (slots that nobody gave
-/// back), `verdict`, `score`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
+/// back), `verdict`, `score`, `quota` and `quota_remaining`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The decision's id
@@ -61,6 +62,8 @@ pub struct Record {
 pub(crate) struct Extras {
     /// The target in the form that the policy asks for
     pub(crate) target: Option<String>,
+    /// The quota that the request spends, and what is left of it
+    pub(crate) quota: Option<(Name, u64)>,
     /// The client's address, where the policy asks for it
     pub(crate) client: Option<IpAddr>,
     pub(crate) trace: Option<TraceId>,
@@ -228,6 +231,17 @@ impl Record {
         self.extras.get_or_insert_default().explanation = Some(explanation);
     }
 
+    /// Notes that the request has spent nothing of its quota after all
+    pub(crate) fn gives_back(&mut self) {
+        let quota = self
+            .extras
+            .as_mut()
+            .and_then(|extras| extras.quota.as_mut());
+        if let Some((_, left)) = quota {
+            *left = left.saturating_add(1);
+        }
+    }
+
     fn recording(&self) -> &Recording {
         self.policy
             .as_ref()
@@ -269,6 +283,10 @@ impl Record {
             text("exempt", extras.exempt.as_ref().map(|rule| &*rule.path));
             text("target", extras.target.as_deref());
             text("client", self.client(extras).as_deref());
+            text(
+                "quota",
+                extras.quota.as_ref().map(|(quota, _)| quota.as_str()),
+            );
             text("trace_id", extras.trace.as_ref().map(TraceId::as_str));
         }
         text(
@@ -284,6 +302,13 @@ impl Record {
         }
         if self.expired() > 0 {
             field("expired", Value::Number(self.expired()));
+        }
+        if let Some((_, left)) = self
+            .extras
+            .as_ref()
+            .and_then(|extras| extras.quota.as_ref())
+        {
+            field("quota_remaining", Value::Number(*left));
         }
         if let Some((_, score)) = self.verdict {
             field("score", Value::Number(score.into()));
@@ -382,6 +407,8 @@ pub enum RuleKind {
     Credential,
     /// A field of a route's body: `apis.*.routes.*.fields.*`, and `.tiers` of it
     Field,
+    /// When a request that is sent again is not charged again: `apis.*.routes.*.idempotency`
+    Idempotency,
     /// A key: `apis.*.keys[*]`, `apis.*.keys.inline[*]`, `apis.*.keys.bundle`, or `revoked`
     Key,
     /// A limit of an API by its own name: `apis.*.limits.*`
@@ -392,6 +419,8 @@ pub enum RuleKind {
     Probes,
     /// A parameter of a route's query: `apis.*.routes.*.query.*` and `.tiers` of it, or `.page`
     Query,
+    /// What a period includes: `apis.*.tiers.*.quotas`
+    Quota,
     /// A route: `apis.*.routes.*`
     Route,
     /// A route's scopes: `apis.*.routes.*.scope`
@@ -416,11 +445,13 @@ impl RuleKind {
         Self::Clients,
         Self::Credential,
         Self::Field,
+        Self::Idempotency,
         Self::Key,
         Self::Limit,
         Self::Preflight,
         Self::Probes,
         Self::Query,
+        Self::Quota,
         Self::Route,
         Self::Scope,
         Self::Tier,

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use crate::counter::Series;
 use crate::enforcement::Enforcement;
+use crate::entitlement::Spend;
 use crate::limit::Limit;
 use crate::name::Name;
 use crate::node::Node;
@@ -28,6 +29,8 @@ pub(crate) struct Route {
     pub(crate) spends_tier: bool,
     /// Limits by name that a request spends besides, those of a principal last
     pub(crate) limits: Vec<Rc<Limit>>,
+    /// What a request spends of its principal's quotas
+    pub(crate) spend: Option<Spend>,
     /// Values of `Upgrade` that are let through, in lower case
     pub(crate) upgrades: Vec<String>,
     pub(crate) upgrade_rule: Rc<Rule>,

@@ -99,7 +99,7 @@ error: apis.shop.hosts: is required
 error: apis.shop.keys[0].tier: is required
  --> p.yaml:8:9
 
-error: apis.shop.keys[0].tiers: unknown field; known here: expires, id, networks, not_before, principal, scopes, sha256, state, tier
+error: apis.shop.keys[0].tiers: unknown field; known here: anchor, expires, id, networks, not_before, packs, period, plan, principal, quotas, scopes, sha256, state, tier
  --> p.yaml:8:110
   |
 8 | tiers

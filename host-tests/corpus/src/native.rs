@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use portcullis_policy::{
-    AccountStore, Body, Change, Decision, EXPLANATION, Edit, Edits, Engine, Failure, Leases,
-    MapStore, Moment, Outcome, Pause, Policy, Query, RateHeaders, Reason, Request, Settings,
-    StoreError, Waiting, is_reserved, parse_client,
+    AccountStore, Body, Change, Decision, EXPLANATION, Edit, Edits, Ending, Engine, Failure,
+    Leases, MapStore, Moment, Outcome, Pause, Policy, Query, RateHeaders, Reason, Request,
+    Settings, Settled, StoreError, Waiting, is_reserved, parse_client,
 };
 
 use crate::case::{Answer, Fault, Outage, Run, Service, Step};
@@ -109,7 +109,7 @@ impl Session for NativeSession<'_> {
             decision: wall.as_millis() << 80 | self.decisions,
         };
         self.store.fault = step.fault;
-        let (outcome, early_edits) = match step.fault {
+        let (mut outcome, early_edits) = match step.fault {
             Some(Fault::HostFailed) => (
                 Outcome::unavailable(Reason::HostFailed, moment.decision)
                     .recorded_by(Some(&self.policy)),
@@ -148,6 +148,12 @@ impl Session for NativeSession<'_> {
                 (response, Some(forward(&arrival, edits)))
             }
         };
+        if let Some(reservation) = outcome.leases.take_quota() {
+            let ending = Ending::Response(step.answer.status);
+            let _: Settled = self
+                .engine
+                .settle(*reservation, ending, moment, &mut self.store);
+        }
         if step.stays_open {
             self.open.extend(outcome.leases);
         } else {

@@ -101,6 +101,7 @@ fn kind(path: &str) -> Option<RuleKind> {
         ["apis", _, "keys", key] if key.starts_with("inline[") => RuleKind::Key,
         ["apis", _, "preflight"] => RuleKind::Preflight,
         ["apis", _, "limits", _] => RuleKind::Limit,
+        ["apis", _, "tiers", _, "quotas"] => RuleKind::Quota,
         ["apis", _, "tiers", _, "rate"] => RuleKind::Tier,
         ["apis", _, "unmatched"] => RuleKind::Unmatched,
         ["apis", _, "routes", _] => RuleKind::Route,
@@ -111,6 +112,7 @@ fn kind(path: &str) -> Option<RuleKind> {
         ["apis", _, "routes", _, "page"]
         | ["apis", _, "routes", _, "query", _]
         | ["apis", _, "routes", _, "query", _, "tiers"] => RuleKind::Query,
+        ["apis", _, "routes", _, "idempotency"] => RuleKind::Idempotency,
         ["apis", _, "routes", _, "scope"] => RuleKind::Scope,
         ["apis", _, "routes", _, "upgrade"] => RuleKind::Upgrade,
         ["apis", _, "routes", _, "verdict"] => RuleKind::Verdict,

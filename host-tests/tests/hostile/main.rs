@@ -21,6 +21,7 @@ mod malformed;
 mod memory;
 mod observe;
 mod queue;
+mod quotas;
 mod random;
 mod statuses;
 mod traffic;

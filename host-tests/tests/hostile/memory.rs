@@ -126,7 +126,7 @@ fn wrong_keys_and_strangers_share_what_there_is() {
 fn updates_leave_nothing_behind() {
     let mut demo = demo();
     let mut after = Vec::new();
-    for n in 0..200 {
+    for n in 0..500 {
         let profile = if n % 2 == 0 {
             Profile::Headers
         } else {
@@ -136,7 +136,7 @@ fn updates_leave_nothing_behind() {
         demo.send(&get(ACME));
         after.push(demo.worker().memory());
     }
-    assert_eq!(after[40], after[199]);
+    assert_eq!(after[250], after[499]);
     assert_eq!(demo.worker().contexts(), 1);
     assert_eq!(entries(&demo), 3);
 }

@@ -3,6 +3,8 @@
 //! Read from the document, beside the compiler: advice costs the filter nothing, and a document that
 //! is refused for one thing is still looked through for the rest.
 
+mod quotas;
+
 use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -81,6 +83,7 @@ pub(crate) fn advise(document: &Node) -> Vec<Advice> {
         advise_bucket(&rule, &mut said);
     }
     advise_indicators(&root, &apis, &mut said);
+    quotas::advise(&root, &apis, &mut said);
     said.0.sort();
     said.0
 }
@@ -495,7 +498,7 @@ mod tests {
     const DIGEST: &str = "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b";
 
     /// A policy of one API with this key and these routes, and more fields beside `apis`
-    fn policy(key: &str, routes: &str, more: &str) -> String {
+    pub(super) fn policy(key: &str, routes: &str, more: &str) -> String {
         format!(
             r#"{{"version": 1, "apis": {{"a": {{"hosts": ["a.example"],
                 "tiers": {{"t": {{"rate": "10/min"}}}},
@@ -506,7 +509,7 @@ mod tests {
 
     /// Checks what is said of a valid policy, a line each: the level's first letter and the advice
     #[track_caller]
-    fn check(policy: &str, expected: &[&str]) {
+    pub(super) fn check(policy: &str, expected: &[&str]) {
         let parsed = crate::Policy::parse(policy.as_bytes(), "test");
         assert!(parsed.is_ok(), "{parsed:?}");
         let said: Vec<String> = crate::Policy::advise(policy.as_bytes())

@@ -7,7 +7,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Variables, key_name, keys, limit, quantity, route, service};
+use super::{Variables, key_name, keys, limit, quantity, quota, route, service};
 use crate::counter::Series;
 use crate::host;
 use crate::key::{Exception, Scopes, Tiers};
@@ -84,7 +84,7 @@ pub(super) fn read(
         .take("anonymous")
         .and_then(|at| keys::read_anonymous(&at, &terms, errors));
     let limits = limit::read(&mut map, &api_name, context, errors);
-    let router = read_routes(
+    let (router, spends_quotas, idempotency_headers) = read_routes(
         &mut map,
         (&api_name, &limits),
         anonymous.is_some(),
@@ -116,6 +116,8 @@ pub(super) fn read(
         forwards_preflight: preflight.unwrap_or(false),
         forwards_unmatched: unmatched.unwrap_or(false),
         router,
+        spends_quotas,
+        idempotency_headers,
         credential_rule: rule(RuleKind::Credential, "keys"),
         preflight_rule: rule(RuleKind::Preflight, "preflight"),
         unmatched_rule: rule(RuleKind::Unmatched, "unmatched"),
@@ -165,6 +167,7 @@ fn read_tiers(map: &mut Map<'_>, replicas: u64, errors: &mut Errors) -> BTreeMap
         let bucket = quantity::read_bucket(&mut map, replicas, errors)
             .map(|bucket| quantity::read_queue(&mut map, bucket, errors));
         let enforcement = super::enforcement(&mut map, errors);
+        let quotas = quota::read_tier(&mut map, errors);
         map.finish(errors);
         if let (Some(name), Some(bucket)) = (tier_name, bucket) {
             let rule = Rule::new(RuleKind::Tier, &format!("{}.rate", at.path));
@@ -175,6 +178,7 @@ fn read_tiers(map: &mut Map<'_>, replicas: u64, errors: &mut Errors) -> BTreeMap
                     bucket,
                     enforcement,
                     rule,
+                    quotas,
                 }),
             );
         }
@@ -190,8 +194,10 @@ fn read_routes(
     scopes: &mut Scopes,
     pause: Pause,
     errors: &mut Errors,
-) -> Router {
+) -> (Router, bool, Vec<String>) {
     let mut router = Router::default();
+    let mut spends_quotas = false;
+    let mut idempotency_headers = Vec::new();
     let entries = map
         .require("routes", errors)
         .and_then(|routes| routes.map(errors));
@@ -236,6 +242,11 @@ fn read_routes(
                 }
             }
         }
+        if let Some(spend) = &route.spend {
+            spends_quotas = true;
+            let idempotency = spend.idempotency.as_ref();
+            idempotency_headers.extend(idempotency.map(|rule| rule.header.clone()));
+        }
         let route = Rc::new(route);
         for at in templates {
             let inserted = at.string(errors).map(|text| {
@@ -246,5 +257,5 @@ fn read_routes(
             }
         }
     }
-    router
+    (router, spends_quotas, idempotency_headers)
 }

@@ -10,9 +10,10 @@ use base64ct::{Base64, Encoding};
 
 use super::Variables;
 use super::api::Context;
-use super::service;
+use super::{quota, service};
 use crate::account::AccountKey;
 use crate::enforcement::Enforcement;
+use crate::entitlement::Entitlement;
 use crate::key::{
     ANONYMOUS, Exception, Exempted, Hashing, Key, KeyBundle, KeyDigest, KeyRing, KeyState,
     KeyTerms, Pepper, Scopes, Tiers, find_tier,
@@ -177,6 +178,7 @@ pub(super) fn read_anonymous(
     let account = AccountKey::of_principal(&terms.namespace, terms.api.as_str(), ANONYMOUS);
     Some(Rc::new(Key {
         who: Enforcement::who(&terms.api, &name),
+        entitlement: None,
         id: name.clone(),
         principal: name,
         tier,
@@ -217,7 +219,7 @@ pub(super) fn read_seed(
 fn read_inline(at: &At<'_>, terms: &KeyTerms, scopes: &mut Scopes, errors: &mut Errors) -> KeyRing {
     let mut ring = KeyRing::default();
     let mut ids = BTreeSet::new();
-    let mut principals: BTreeMap<Name, Name> = BTreeMap::new();
+    let mut principals: BTreeMap<Name, (Name, Option<Rc<Entitlement>>)> = BTreeMap::new();
     for at in at.list(errors).unwrap_or_default() {
         let Some((digest, key)) = read_key(&at, terms, scopes, errors) else {
             continue;
@@ -225,9 +227,9 @@ fn read_inline(at: &At<'_>, terms: &KeyTerms, scopes: &mut Scopes, errors: &mut 
         if !ids.insert(key.id.clone()) {
             errors.push(&at.path, format!("another key has the id `{}`", key.id));
         }
-        let tier = principals
+        let (tier, entitlement) = principals
             .entry(key.principal.clone())
-            .or_insert_with(|| key.tier.name.clone());
+            .or_insert_with(|| (key.tier.name.clone(), key.entitlement.clone()));
         if *tier != key.tier.name {
             errors.push(
                 &at.path,
@@ -236,6 +238,12 @@ fn read_inline(at: &At<'_>, terms: &KeyTerms, scopes: &mut Scopes, errors: &mut 
                     key.principal
                 ),
             );
+        } else if !quota::is_same(entitlement.as_deref(), key.entitlement.as_deref()) {
+            let message = format!(
+                "keys of one principal share its quotas: say the same of plan, anchor, period, quotas and packs for every key of `{}`",
+                key.principal
+            );
+            errors.push(&at.path, message);
         }
         if let Err(other) = ring.insert(digest, key) {
             errors.push(&at.path, format!("the key `{other}` has the same digest"));

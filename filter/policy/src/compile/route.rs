@@ -5,9 +5,10 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{key_name, quantity, schema};
+use super::{key_name, quantity, quota, schema};
 use crate::counter::Series;
 use crate::enforcement::Enforcement;
+use crate::entitlement::Spend;
 use crate::key::{Scopes, Tiers};
 use crate::limit::{Limit, Per};
 use crate::name::Name;
@@ -48,6 +49,10 @@ pub(super) fn read<'n>(
         .collect();
     let query = schema::read_query(&mut map, tiers, errors);
     let body = read_body(&mut map, tiers, pause, errors);
+    let spend = quota::read_spend(&mut map, tiers, errors);
+    if let Some(spend) = &spend {
+        check_spend(spend, access, body.is_some(), &at.path, errors);
+    }
     if matches!(access, Access::Public { .. }) && (bits != 0 || body.is_some() || !query.is_empty())
     {
         errors.push(
@@ -86,12 +91,26 @@ pub(super) fn read<'n>(
         scope_rule: Rule::new(RuleKind::Scope, &format!("{}.scope", at.path)),
         spends_tier,
         limits,
+        spend,
         upgrades,
         upgrade_rule: Rule::new(RuleKind::Upgrade, &format!("{}.upgrade", at.path)),
         query,
         body,
     };
     Some((route, templates?))
+}
+
+/// Checks what a route spends against the rest of it
+fn check_spend(spend: &Spend, access: Access, reads_body: bool, path: &str, errors: &mut Errors) {
+    if matches!(access, Access::Public { .. }) {
+        let message = "a public route has no principal that could spend a quota";
+        errors.push(&format!("{path}.spend"), message);
+    }
+    if let (Some(idempotency), false) = (&spend.idempotency, reads_body) {
+        let message =
+            "binds a key to the body, and nothing reads the body: write fields, class or verdict";
+        errors.push(&idempotency.rule.path, message);
+    }
 }
 
 /// Reads `scope`: scopes, or `{all: scopes, mode: …}`

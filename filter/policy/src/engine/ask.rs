@@ -45,7 +45,10 @@ pub(super) struct Question {
 
 impl Waiting {
     pub(super) fn new(policy: &Rc<Policy>, request: &Request<'_>, question: Question) -> Self {
-        let kept = request.headers.iter().filter(|(name, _)| Head::keeps(name));
+        let kept = request.headers.iter().filter(|(name, _)| {
+            let mut more = policy.apis.iter().flat_map(|api| &api.idempotency_headers);
+            Head::keeps(name) || more.any(|kept| kept.as_bytes() == *name)
+        });
         Self {
             policy: Rc::clone(policy),
             headers: kept

@@ -9,7 +9,7 @@ use super::{Engine, Outcome};
 use crate::account::{AccountKey, AccountStore, StoreError};
 use crate::client::{self, ClientCharge};
 use crate::key::Key;
-use crate::limit::{Leases, Limit, Spent, Subject};
+use crate::limit::{Limit, Spent, Subject};
 use crate::limiter::Charged;
 use crate::reason::Reason;
 use crate::request::Moment;
@@ -63,7 +63,7 @@ impl Engine {
             0
         };
         let Some(route) = limited(&draft) else {
-            return self.settle_tier(draft, key, cells, moment, store);
+            return self.settle_quota(draft, key, cells, moment, store);
         };
         let payer = Payer {
             account: Some(key.account),
@@ -72,14 +72,17 @@ impl Engine {
         };
         let spending = self.spend(&mut draft, &route, payer, moment, store);
         let outcome = match spending {
-            Ok(_) => self.settle_tier(draft, key, cells, moment, store),
+            Ok(_) => {
+                draft.spends_limit = draft.tightest.is_some();
+                self.settle_quota(draft, key, cells, moment, store)
+            }
             Err(_) => draft.finish_limited(),
         };
         settled(outcome, spending, moment, store)
     }
 
     /// Charges the tier's bucket
-    fn settle_tier(
+    pub(super) fn settle_tier(
         &mut self,
         mut draft: Draft,
         key: &Rc<Key>,
@@ -102,8 +105,7 @@ impl Engine {
         }
         // A burst may wait; what is refused anyway does not, nor what another rate has let pass now.
         let binds = key.tier.enforcement.binds(draft.who) && !draft.is_observed;
-        let waits =
-            binds && !draft.is_refusal() && draft.tightest.is_none() && !self.queue.is_full();
+        let waits = binds && !draft.is_refusal() && !draft.spends_limit && !self.queue.is_full();
         let bucket = if waits {
             *bucket
         } else {
@@ -290,13 +292,11 @@ fn settled(
         }
         return outcome;
     }
-    let mut leases = Leases::default();
     for (_, spent) in spent {
         if let Spent::Slot(slot) = spent {
-            leases.push(slot);
+            outcome.leases.push(slot);
         }
     }
-    outcome.leases = leases;
     outcome
 }
 
@@ -317,7 +317,7 @@ impl Draft {
     }
 
     /// The outcome of a request whose tightest limit is one of the named
-    fn finish_limited(self) -> Outcome {
+    pub(super) fn finish_limited(self) -> Outcome {
         let rate = self
             .tightest
             .as_ref()

@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use portcullis_threat::{Classification, Judge, Target};
 
+use super::quota::Replay;
 use super::{Decision, Outcome};
 use crate::account::StoreError;
 use crate::bucket::Bucket;
@@ -59,6 +60,9 @@ pub(super) struct Draft {
     pub(super) answer: Option<Answer>,
     /// How the tightest of the named limits stands that the request spends
     pub(super) tightest: Option<(Standing, Name)>,
+    /// Whether that is more than quotas, so that the request may not wait
+    pub(super) spends_limit: bool,
+    pub(super) replay: Option<Replay>,
     /// The client's address, where it is known
     pub(super) client: Option<IpAddr>,
     /// Whether no limit counts the client's address
@@ -108,6 +112,8 @@ impl Draft {
             edits: None,
             answer: None,
             tightest: None,
+            spends_limit: false,
+            replay: None,
             client: None,
             is_exempt: false,
             who: 0,
@@ -179,6 +185,17 @@ impl Draft {
         let telling = self.api.as_ref().map(|api| api.telling);
         let unit = self.dialect.reset_unit();
         RateHeaders::new(standing, self.wall, unit, telling.unwrap_or_default(), name)
+    }
+
+    /// Notes a quota that the request spends
+    pub(super) fn spends(&mut self, quota: &Name, standing: Standing) {
+        self.tighten(standing, quota);
+        self.tells(quota, standing);
+    }
+
+    /// Has the record tell how a quota stands
+    pub(super) fn tells(&mut self, quota: &Name, standing: Standing) {
+        self.extras().quota = Some((quota.clone(), standing.remaining));
     }
 
     fn extras(&mut self) -> &mut Extras {

@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use super::{Exempted, Hashing, Key, KeyDigest, KeyState};
 use crate::account::AccountKey;
 use crate::civil;
+use crate::compile::quota;
 use crate::enforcement::Enforcement;
 use crate::name::Name;
 use crate::node::Node;
@@ -200,6 +201,7 @@ impl KeyTerms {
             .take("state")
             .and_then(|state| state.word(STATES, errors))
             .unwrap_or(KeyState::Active);
+        let entitlement = quota::read_key(map, tier.as_deref(), errors);
         let (id, principal) = (id?, principal?);
         let (state, rule) = if self.revoked.contains(&id) {
             (KeyState::Revoked, Rc::clone(&self.revoked_rule))
@@ -215,6 +217,7 @@ impl KeyTerms {
             principal,
             tier: tier?,
             account,
+            entitlement,
             scopes,
             not_before,
             expires,

@@ -15,11 +15,21 @@ pub(crate) fn everything() -> Value {
     dated["expires"] = "2036-01-01T00:00:00Z".into();
     dated["state"] = "active".into();
     dated["networks"] = json!(["192.0.2.0/24"]);
+    let mut quotas = key("quotas", "quotas");
+    quotas["plan"] = "yearly".into();
+    quotas["anchor"] = "2026-01-31T00:00:00Z".into();
+    quotas["packs"] =
+        json!([{ "id": "p1", "quota": "scans", "amount": 3, "expires": "2036-01-01T00:00:00Z" }]);
+    let mut custom = key("custom", "custom");
+    custom["quotas"] = json!({ "scans": 7, "reports": "unlimited" });
+    custom["plan"] = "monthly".into();
+    custom["period"] = json!({ "from": "2026-01-31T00:00:00Z", "to": "2026-02-28T00:00:00Z" });
     json!({
         "version": 1,
         "revision": "r-7",
         "pause": "headers",
         "max_accounts": 1000,
+        "quotas": { "store": "local" },
         "probes": { "ready": "/ready", "exempt": ["GET /healthz"] },
         "clients": { "deny": ["203.0.113.0/24", "2001:db8::/32"] },
         "revoked": ["k-gone"],
@@ -34,10 +44,13 @@ pub(crate) fn everything() -> Value {
                 "unmatched": "refuse",
                 "anonymous": "metered",
                 "tiers": {
-                    "metered": { "rate": "1000/min", "burst": 50, "queue": { "max_wait": "2s" } },
-                    "unlimited": { "rate": "unlimited" },
+                    "metered": { "rate": "1000/min", "burst": 50, "queue": { "max_wait": "2s" },
+                        "quotas": { "scans": 5 } },
+                    "unlimited": { "rate": "unlimited", "quotas": { "scans": "unlimited" } },
+                    "quotas": { "rate": "unlimited", "quotas": { "scans": 0, "reports": 5 } },
+                    "custom": { "rate": "unlimited", "quotas": "from_key" },
                 },
-                "keys": [dated, key("gone", "unlimited"), key("plain", "metered")],
+                "keys": [dated, key("gone", "unlimited"), key("plain", "metered"), quotas, custom],
                 "routes": {
                     "items": { "match": ["GET /items", "GET /items/{id}"], "scope": "read", "limits": ["tier"] },
                     "files": { "match": "ANY /files/{path:encoded}/**", "upgrade": ["websocket"], "auth": "key" },
@@ -52,6 +65,8 @@ pub(crate) fn everything() -> Value {
                     "log": { "match": "GET /log", "page": { "cursor": "query.cursor", "max_length": 64 } },
                     "scan": {
                         "match": "POST /scan",
+                        "spend": "scans",
+                        "idempotency": { "upstream": "deduplicates", "ttl": "24h", "header": "x-key" },
                         "fields": {
                             "targets": {
                                 "type": "array", "required": true, "each": ["cidr", "address", "domain", "arn"],

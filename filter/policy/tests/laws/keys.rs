@@ -13,7 +13,7 @@ use crate::gate::{Ask, FULL, Gate, digest, edits, key, parse, upstream};
 const MAX: usize = 1024 * 1024;
 
 /// A bundle of the API `api`: each key with its record
-fn bundle(revision: &str, generated_at: u64, keys: &[(&str, Value)]) -> Vec<u8> {
+pub(crate) fn bundle(revision: &str, generated_at: u64, keys: &[(&str, Value)]) -> Vec<u8> {
     let mut writer = BundleWriter::new("api", revision, generated_at, DigestScheme::Plain).unwrap();
     for (token, record) in keys {
         let record = serde_json::to_vec(record).unwrap();

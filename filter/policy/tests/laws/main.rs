@@ -11,10 +11,12 @@
 mod charging;
 mod configuration;
 mod denial;
+mod entitlement;
 mod gate;
 mod keys;
 mod limits;
 mod path;
+mod quota;
 mod reply;
 mod router;
 mod schema;

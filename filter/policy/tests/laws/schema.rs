@@ -95,12 +95,6 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
         ("/threat", "licences", json!(["CC0-1.0"])),
         ("/threat", "reveal", json!("category")),
         (shop, "domain_access", json!({ "unknown": "ask" })),
-        (
-            "/apis/shop/tiers/metered",
-            "quotas",
-            json!({ "reports": 5 }),
-        ),
-        ("/apis/shop/routes/items", "spend", json!("reports")),
         ("/apis/shop/routes/items", "grants", json!("body.domain")),
         ("/apis/shop/routes/items", "domain", json!("path.domain")),
         ("/apis/shop/routes/items", "mode", json!("shadow")),

@@ -20,6 +20,7 @@
 mod addresses;
 mod grpc;
 mod peer;
+mod quotas;
 mod retries;
 mod stage;
 mod streams;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     let tests = [
         addresses::TESTS,
         grpc::TESTS,
+        quotas::TESTS,
         retries::TESTS,
         streams::TESTS,
         upgrades::TESTS,

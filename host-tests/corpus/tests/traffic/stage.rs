@@ -32,6 +32,9 @@ pub(crate) const WITH_KEY: &str = "Host: a.example\r\nAuthorization: Bearer traf
 /// What the unauthenticated bucket of a client holds.
 pub(crate) const BURST: u64 = 20;
 
+/// What the key's quota holds, less than its tier's bucket.
+pub(crate) const QUOTA: u64 = 50;
+
 /// Envoy, and the upstream behind it.
 pub(crate) struct Stage {
     process: Process,
@@ -253,6 +256,15 @@ fn wanted(folder: &Path) -> Vec<Wanted> {
             set(last, "/route/cluster", json!("hop"));
             hasten(listener);
         }),
+        wanted("quota", local(), policy(DENIED), |listener| {
+            let routes = array(listener, ROUTE);
+            let dead = json!({
+                "match": { "prefix": "/v1/quota/dead" },
+                "route": { "cluster": "dead" },
+            });
+            routes.insert(0, dead);
+            hasten(listener);
+        }),
         wanted("retry", local(), policy(DENIED), |listener| {
             let last = array(listener, ROUTE).last_mut().unwrap();
             set(
@@ -349,14 +361,16 @@ fn policy(denied: &[&str]) -> Value {
     let mut policy = json!({
         "version": 1,
         "unauthenticated": { "rate": "144/d", "burst": BURST, "per": "client" },
+        "quotas": { "store": "local" },
         "apis": { "api": {
             "hosts": ["*"],
-            "tiers": { "wide": { "rate": "144/d", "burst": 400 } },
+            "tiers": { "wide": { "rate": "144/d", "burst": 400, "quotas": { "items": QUOTA } } },
             "keys": [{ "id": "k1", "sha256": digest, "principal": "acme", "tier": "wide" }],
             "limits": { "two": { "concurrency": 2, "expires": "1h" } },
             "routes": {
                 "read": { "match": "GET /v1/**" },
                 "two": { "match": "GET /v1/two/{name}", "limits": ["two"] },
+                "quota": { "match": "GET /v1/quota/**", "spend": "items" },
                 "upload": { "match": "PUT /v1/files/{name}" },
                 "socket": { "match": "GET /v1/stream/socket", "upgrade": ["websocket"] },
                 "echo": { "match": "POST /svc.v1.Echo/**" },
