@@ -9,11 +9,11 @@ use portcullis_threat::{Bundle, Terms};
 use proxy_wasm::traits::{Context, RootContext};
 
 proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root) });
+    proxy_wasm::set_root_context(|_| -> Box<dyn RootContext> { Box::new(Root(None)) });
 }}
 
 #[derive(Debug)]
-struct Root;
+struct Root(Option<(Bundle, [u32; 3])>);
 
 impl Context for Root {}
 
@@ -28,11 +28,20 @@ impl RootContext for Root {
             return false;
         };
         let bytes = self.get_plugin_configuration().unwrap_or_default();
-        let Ok(bundle) = Bundle::open(bytes, &Terms::default()) else {
-            return false;
+        let bundle = Bundle::open(bytes, &Terms::default()).ok();
+        self.0 = bundle.map(|bundle| (bundle, [probes, count, first]));
+        self.set_tick_period(core::time::Duration::from_secs(1));
+        self.0.is_some()
+    }
+
+    fn on_tick(&mut self) {
+        let Some((bundle, [probes, count, first])) = &self.0 else {
+            return;
         };
         // Every probe of a listed one must hit, and no other may.
-        let found = probe::probe(&bundle, probes, count, first);
-        found == if first == 0 { probes } else { 0 }
+        let expected = if *first == 0 { *probes } else { 0 };
+        if probe::probe(bundle, *probes, *count, *first) != expected {
+            let _ = proxy_wasm::hostcalls::log(proxy_wasm::types::LogLevel::Critical, "wrong");
+        }
     }
 }
