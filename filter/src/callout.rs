@@ -39,8 +39,8 @@ pub(crate) fn ask(
     let Some(call) = asked else {
         return Some(None);
     };
-    if let Some((call, query)) = call
-        && let Err(failure) = dispatch(call, &query)
+    if let Some((call, mut query)) = call
+        && let Err(failure) = dispatch(call, &mut query)
     {
         let waiting = answer(call, &Answer::Failed(failure));
         // Who asks first asks alone.
@@ -76,8 +76,8 @@ pub(crate) fn give_up(stream: u32) -> Option<Step> {
 }
 
 /// Makes a call for which no stream waits
-pub(crate) fn begin(root: u32, call: u32, query: &Query) {
-    if let Err(failure) = dispatch(call, query) {
+pub(crate) fn begin(root: u32, call: u32, mut query: Query) {
+    if let Err(failure) = dispatch(call, &mut query) {
         settle(root, call, &Answer::Failed(failure));
     }
 }
@@ -113,7 +113,12 @@ pub(crate) fn tick(root: u32) {
     }
 }
 
-fn dispatch(call: u32, query: &Query) -> Result<(), Failure> {
+fn dispatch(call: u32, query: &mut Query) -> Result<(), Failure> {
+    if query.as_caller {
+        // The stream that asks is the one that host calls are about.
+        let credential = credential().ok_or(Failure::Refused)?;
+        query.headers.push(("authorization", credential));
+    }
     let sent =
         hostcall::dispatch_http_call(&query.cluster, &query.headers, &query.body, query.timeout);
     match sent {
@@ -126,6 +131,14 @@ fn dispatch(call: u32, query: &Query) -> Result<(), Failure> {
             Err(Failure::Refused)
         }
     }
+}
+
+/// The credential of the request that asks, for a call in its caller's name
+fn credential() -> Option<String> {
+    let pairs = hostcall::map_pairs(Map::RequestHeaders).ok()?;
+    let headers = pairs.decode().ok()?;
+    let (_, credential) = headers.iter().find(|(name, _)| *name == b"authorization")?;
+    Some(core::str::from_utf8(credential).ok()?.to_owned())
 }
 
 /// Hands an answer to everybody who waits for it

@@ -5,14 +5,14 @@
 use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use portcullis_policy::{AwaitBody, Body, Ending, Leases, Outcome, Policy, Step, Waiting};
+use portcullis_policy::{AwaitBody, Body, Ending, Leases, Lesson, Outcome, Policy, Step, Waiting};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::callout::{self, Asker};
 use crate::hostcall::{self, Buffer};
 use crate::shared_data::SharedData;
-use crate::stream::{client, examine, give_back};
+use crate::stream::{client, examine, give_back, learn};
 use crate::vm;
 use crate::{quota, recorder};
 
@@ -24,7 +24,14 @@ pub(crate) struct Observer {
     policy: Rc<Policy>,
     phase: Phase,
     /// What ends with the stream
-    leases: Rc<RefCell<Leases>>,
+    end: Rc<RefCell<End>>,
+}
+
+/// What is to be done when the response comes, or the stream ends
+#[derive(Debug, Default)]
+struct End {
+    leases: Leases,
+    lesson: Option<Box<Lesson>>,
 }
 
 /// How far a stream has come
@@ -79,14 +86,14 @@ impl Observer {
             root,
             policy,
             phase: Phase::Idle,
-            leases: Rc::default(),
+            end: Rc::default(),
         }
     }
 
     /// Goes on with a step
     fn take(&mut self, step: Step, ended: bool) {
         match step {
-            Step::Decided(outcome) => note(&self.leases, Some(outcome)),
+            Step::Decided(outcome) => note(&self.end, Some(outcome)),
             Step::AwaitClient(waiting) => {
                 let client = client();
                 let step = vm::decide(|engine, moment| {
@@ -115,7 +122,7 @@ impl Observer {
             context: self.context,
             root: self.root,
             asked: Rc::clone(&asked),
-            leases: Rc::clone(&self.leases),
+            end: Rc::clone(&self.end),
         };
         match parked.ask(waiting) {
             Some(Some(step)) => self.take(step, ended),
@@ -140,11 +147,11 @@ impl Observer {
     }
 
     fn judge(&mut self, waiting: AwaitBody, body: Body<'_>) {
-        judge(&self.leases, waiting, body);
+        judge(&self.end, waiting, body);
     }
 
     fn finish(&mut self, watched: Watched) {
-        finish(&self.leases, watched);
+        finish(&self.end, watched);
     }
 
     /// Keeps what of a body has come, and judges it when it is whole
@@ -188,30 +195,33 @@ impl Drop for Kept {
 }
 
 /// Judges a body that has gone by
-fn finish(leases: &RefCell<Leases>, watched: Watched) {
+fn finish(end: &RefCell<End>, watched: Watched) {
     let Watched { waiting, seen } = watched;
     let body = if seen.0.len() > waiting.max() {
         Body::TooLarge
     } else {
         Body::Complete(&seen.0)
     };
-    judge(leases, waiting, body);
+    judge(end, waiting, body);
 }
 
-fn judge(leases: &RefCell<Leases>, waiting: AwaitBody, body: Body<'_>) {
+fn judge(end: &RefCell<End>, waiting: AwaitBody, body: Body<'_>) {
     let outcome =
         vm::decide(|engine, moment| engine.with_body(waiting, body, moment, &mut SharedData));
-    note(leases, outcome);
+    note(end, outcome);
 }
 
 /// Says what would have been done
-fn note(leases: &RefCell<Leases>, outcome: Option<Outcome>) {
+fn note(end: &RefCell<End>, outcome: Option<Outcome>) {
     let Some(outcome) = outcome else {
         return;
     };
     let mut taken = outcome.leases;
-    match leases.try_borrow_mut() {
-        Ok(mut leases) => leases.extend(taken),
+    match end.try_borrow_mut() {
+        Ok(mut end) => {
+            end.leases.extend(taken);
+            end.lesson = outcome.lesson;
+        }
         Err(_) => give_back(&mut taken),
     }
     recorder::tell(&outcome.record);
@@ -239,7 +249,7 @@ struct Parked {
     context: u32,
     root: u32,
     asked: Rc<RefCell<Asked>>,
-    leases: Rc<RefCell<Leases>>,
+    end: Rc<RefCell<End>>,
 }
 
 impl Parked {
@@ -273,10 +283,10 @@ impl Asker for Parked {
             return;
         };
         match step {
-            Some(Step::Decided(outcome)) => note(&self.leases, Some(outcome)),
+            Some(Step::Decided(outcome)) => note(&self.end, Some(outcome)),
             Some(Step::AwaitBody(waiting)) if asked.ended => {
                 let seen = core::mem::take(&mut asked.seen);
-                finish(&self.leases, Watched { waiting, seen });
+                finish(&self.end, Watched { waiting, seen });
             }
             Some(Step::AwaitBody(waiting)) => asked.then = Some(waiting),
             Some(Step::AwaitClient(_) | Step::Ask(_)) | None => {}
@@ -289,9 +299,9 @@ impl Drop for Observer {
         if let Phase::Asked(_) = self.phase {
             callout::leave(self.context);
         }
-        if let Ok(mut leases) = self.leases.try_borrow_mut() {
-            quota::end(&mut leases, Ending::ClientLeft);
-            give_back(&mut leases);
+        if let Ok(mut end) = self.end.try_borrow_mut() {
+            quota::end(&mut end.leases, Ending::ClientLeft);
+            give_back(&mut end.leases);
         }
     }
 }
@@ -336,9 +346,11 @@ impl HttpContext for Observer {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        if let Ok(mut leases) = self.leases.try_borrow_mut() {
-            quota::respond(&mut leases);
-        }
+        let lesson = self.end.try_borrow_mut().ok().and_then(|mut end| {
+            quota::respond(&mut end.leases);
+            end.lesson.take()
+        });
+        learn(lesson);
         Action::Continue
     }
 }

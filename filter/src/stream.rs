@@ -4,8 +4,8 @@ use core::cell::RefCell;
 use std::rc::Rc;
 
 use portcullis_policy::{
-    AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Ending, Leases, Mode, Outcome, Pause,
-    Policy, RateHeaders, Reason, Reply, Request, Step, Waiting, is_reserved, parse_client,
+    AwaitBody, Body, Decision, EXPLANATION, Edit, Edits, Ending, Leases, Lesson, Mode, Outcome,
+    Pause, Policy, RateHeaders, Reason, Reply, Request, Step, Waiting, is_reserved, parse_client,
 };
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
@@ -47,10 +47,11 @@ enum Phase {
         next: Box<Self>,
         rate: Option<RateHeaders>,
     },
-    /// The request went on; the response gets these headers
-    Forwarded(Option<RateHeaders>, Option<Box<str>>),
-    /// The request went on, and so does everything else: nothing comes of the decision
-    Observed,
+    /// The request went on; the response gets these headers, and teaches this
+    Forwarded(Option<RateHeaders>, Option<Box<str>>, Option<Box<Lesson>>),
+    /// The request went on, and so does everything else: nothing comes of the decision but what the
+    /// response teaches
+    Observed(Option<Box<Lesson>>),
     /// We have answered, or tried to
     Replied,
 }
@@ -187,16 +188,17 @@ impl Stream {
             rate,
             hold,
             leases,
+            lesson,
         } = outcome;
         self.leases.extend(leases);
         let next = match &decision {
-            Decision::Forward(_) if record.mode == Mode::Observe => Phase::Observed,
+            Decision::Forward(_) if record.mode == Mode::Observe => Phase::Observed(lesson),
             Decision::Forward(edits) => {
                 if editing == Editing::All && edit(edits).is_err() {
                     // A request whose credential or claims could not be taken off never goes on.
                     return self.unavailable(Reason::HostFailed);
                 }
-                Phase::Forwarded(rate.clone(), record.explanation().map(Into::into))
+                Phase::Forwarded(rate.clone(), record.explanation().map(Into::into), lesson)
             }
             Decision::Reply(_) => {
                 quota::end(&mut self.leases, Ending::NotForwarded);
@@ -244,7 +246,7 @@ impl Phase {
     /// Whether not one byte of the request may change
     fn is_observed(&self) -> bool {
         match self {
-            Self::Observed => true,
+            Self::Observed(_) => true,
             Self::Body(waiting) => waiting.is_observed(),
             _ => false,
         }
@@ -253,7 +255,7 @@ impl Phase {
     /// What a callback returns that decides nothing
     fn action(&self) -> Action {
         match self {
-            Self::Forwarded(..) | Self::Observed => Action::Continue,
+            Self::Forwarded(..) | Self::Observed(_) => Action::Continue,
             // A body before its headers is nothing that we have let through.
             Self::Fresh | Self::Asked(_) | Self::Body(_) | Self::Held { .. } | Self::Replied => {
                 Action::Pause
@@ -434,15 +436,20 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         self.settle();
         match self.phase {
-            Phase::Forwarded(..) | Phase::Observed => quota::respond(&mut self.leases),
+            Phase::Forwarded(..) | Phase::Observed(_) => quota::respond(&mut self.leases),
             _ => quota::end(&mut self.leases, Ending::NotForwarded),
         }
+        let lesson = match &mut self.phase {
+            Phase::Forwarded(_, _, lesson) | Phase::Observed(lesson) => lesson.take(),
+            _ => None,
+        };
+        learn(lesson);
         let (rate, explanation) = match &self.phase {
-            Phase::Forwarded(rate, explanation) => (rate.as_ref(), explanation.as_deref()),
+            Phase::Forwarded(rate, explanation, _) => (rate.as_ref(), explanation.as_deref()),
             // The host answered before the body was in, or the time had come.
             Phase::Body(waiting) => (waiting.rate(), None),
             Phase::Held { rate, .. } => (rate.as_ref(), None),
-            Phase::Fresh | Phase::Asked(_) | Phase::Observed | Phase::Replied => (None, None),
+            Phase::Fresh | Phase::Asked(_) | Phase::Observed(_) | Phase::Replied => (None, None),
         };
         // A response that can't be given a header is still the response.
         if let Some(rate) = rate {
@@ -474,7 +481,7 @@ impl Drop for Stream {
                 queue::leave(self.context);
             }
             Phase::Asked(_) => callout::leave(self.context),
-            Phase::Forwarded(..) | Phase::Observed => {
+            Phase::Forwarded(..) | Phase::Observed(_) => {
                 quota::end(&mut self.leases, Ending::ClientLeft);
             }
             _ => {}
@@ -519,6 +526,28 @@ pub(crate) fn examine(policy: &Rc<Policy>, end_of_stream: bool) -> Option<Step> 
 pub(crate) fn client() -> Option<core::net::IpAddr> {
     let address = hostcall::property(&["source", "address"]).ok()?;
     parse_client(&address)
+}
+
+/// Learns what the response's status teaches
+pub(crate) fn learn(lesson: Option<Box<Lesson>>) {
+    let Some(lesson) = lesson else {
+        return;
+    };
+    // What has no status is no success.
+    let status = status().unwrap_or_default();
+    let learned =
+        vm::decide(|engine, moment| engine.learn(&lesson, status, moment, &mut SharedData));
+    if !matches!(learned, Some(Ok(()))) {
+        log::warn!("not learned from a response: whose domain it made or unmade");
+    }
+}
+
+/// The status of the response
+fn status() -> Option<u16> {
+    let pairs = hostcall::map_pairs(Map::ResponseHeaders).ok()?;
+    let headers = pairs.decode().ok()?;
+    let (_, status) = headers.iter().find(|(name, _)| *name == b":status")?;
+    core::str::from_utf8(status).ok()?.parse().ok()
 }
 
 /// Edits the request's headers; all of it or an error

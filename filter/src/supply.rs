@@ -13,8 +13,8 @@ use crate::vm;
 pub(crate) fn tick(root: u32, policy: &Rc<Policy>) -> bool {
     let supply = vm::decide(|engine, moment| engine.supply(policy, moment, &mut SharedData));
     let Some(supply) = supply else { return false };
-    for (call, query) in &supply.calls {
-        callout::begin(root, *call, query);
+    for (call, query) in supply.calls {
+        callout::begin(root, call, query);
     }
     for notice in &supply.notices {
         if notice.is_warning {

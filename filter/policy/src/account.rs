@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use sha2::{Digest, Sha256};
 
 use crate::bucket::Bucket;
+use crate::reason::Reason;
 
 /// The core's one port to the world: a store of records that workers share
 ///
@@ -33,6 +34,15 @@ pub enum StoreError {
     Contended,
     /// The host refused
     Failed,
+}
+
+impl From<StoreError> for Reason {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Contended => Self::StoreContended,
+            StoreError::Failed => Self::StoreFailed,
+        }
+    }
 }
 
 /// A store for tests and for one-worker hosts

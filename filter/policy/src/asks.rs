@@ -3,6 +3,7 @@
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 
+use crate::access::DomainAccess;
 use crate::account::AccountKey;
 use crate::engine::Waiting;
 use crate::key::KeyDigest;
@@ -28,6 +29,8 @@ pub(crate) enum Topic {
     Key(Rc<Lookup>, KeyDigest),
     /// A page of a file that workers share, and its bytes at the most
     Page(AccountKey, usize),
+    /// A page of the list of a principal's domains; by the principal's account
+    Domains(Rc<DomainAccess>, AccountKey, u32),
 }
 
 #[derive(Debug)]
@@ -166,7 +169,10 @@ impl Topic {
                 Rc::ptr_eq(lookup, others) && digest == other
             }
             (Self::Page(file, _), Self::Page(other, _)) => file == other,
-            (Self::Key(..), Self::Page(..)) | (Self::Page(..), Self::Key(..)) => false,
+            (Self::Domains(access, account, page), Self::Domains(others, other, another)) => {
+                Rc::ptr_eq(access, others) && account == other && page == another
+            }
+            _ => false,
         }
     }
 }

@@ -13,6 +13,9 @@ pub struct Query {
     pub headers: Vec<(&'static str, String)>,
     /// The body
     pub body: Vec<u8>,
+    /// Whether it is to have the `authorization` of the request that asks: a shell takes it from there,
+    /// so that nobody else ever has it
+    pub as_caller: bool,
     /// How long the host may wait, in milliseconds
     pub timeout: u32,
 }

@@ -3,6 +3,7 @@
 #[cfg(feature = "advice")]
 pub(crate) mod advice;
 mod api;
+mod domain;
 mod keys;
 mod limit;
 mod quantity;

@@ -2,6 +2,7 @@
 
 mod ask;
 mod charge;
+mod domain;
 mod draft;
 mod examine;
 mod quota;
@@ -13,15 +14,18 @@ use core::net::IpAddr;
 
 use lru::LruCache;
 
-use self::ask::Resolved;
 pub use self::ask::Waiting;
+use self::ask::{Question, Resolved};
 use self::charge::Cost;
+pub use self::domain::Lesson;
+use self::domain::Stop;
 use self::draft::Draft;
 use self::examine::{Finding, Knowledge, examine};
 use self::quota::Replay;
 pub use self::supply::{BundleState, Notice, Supply};
 use self::supply::{MAX_REPLICAS, Replicas};
-use crate::account::AccountStore;
+use crate::access::Source;
+use crate::account::{AccountStore, StoreError};
 use crate::asks::Asks;
 use crate::client::{ClientCharge, Clients};
 use crate::credential;
@@ -30,6 +34,7 @@ use crate::key::lookup::Lookups;
 use crate::key::{Key, KeyBundle, KeyDigest, KeyStore};
 use crate::limit::Leases;
 use crate::limiter::{Charged, Limiter};
+use crate::listing::Listings;
 use crate::policy::{Api, Mode, Policy};
 use crate::queue::{Hold, Queue, Release};
 use crate::rate::RateHeaders;
@@ -52,6 +57,7 @@ pub struct Engine {
     asks: Asks,
     lookups: Lookups,
     replicas: Replicas,
+    listings: Listings,
 }
 
 /// What an engine begins with; the same for all workers that share a store
@@ -92,6 +98,8 @@ pub struct Outcome {
     pub hold: Option<Hold>,
     /// What is to be given back when the request's stream ends, however it ends
     pub leases: Leases,
+    /// What a success of the request teaches
+    pub lesson: Option<Box<Lesson>>,
 }
 
 /// What becomes of a request
@@ -226,6 +234,7 @@ impl Outcome {
             rate: None,
             hold: None,
             leases: Leases::default(),
+            lesson: None,
         }
     }
 
@@ -248,6 +257,7 @@ impl Engine {
             asks: Asks::default(),
             lookups: Lookups::default(),
             replicas: LruCache::new(MAX_REPLICAS),
+            listings: Listings::default(),
         }
     }
 
@@ -337,7 +347,7 @@ impl Engine {
             resolved,
             now: moment.monotonic,
         };
-        match examine(policy, api, &head, request, knowledge, &mut draft) {
+        match examine(policy, api, (&head, request), knowledge, &mut draft, store) {
             Finding::Unkeyed {
                 reason,
                 rule,
@@ -409,12 +419,40 @@ impl Engine {
                 let keyed = Keyed::Body { waiting, fault };
                 self.admit(keyed, request.client, moment, store)
             }
-            Finding::Ask(question) => {
-                let was_key = question.was_key;
-                let waiting = Waiting::new(policy, request, question);
-                self.ask_for_key(waiting, was_key, moment, store)
-            }
+            Finding::Ask(question) => match question {
+                Question::Key { was_key, .. } => {
+                    let waiting = Waiting::new(policy, request, question);
+                    self.ask_for_key(waiting, was_key, moment, store)
+                }
+                Question::Domains(listing) => {
+                    if let Some(refused) = self.cannot_pay(&draft, &listing.key, moment, store) {
+                        return Step::Decided(draft.charged(
+                            &listing.key,
+                            moment.monotonic,
+                            refused,
+                        ));
+                    }
+                    let waiting = Waiting::new(policy, request, Question::Domains(listing));
+                    self.ask_or_decide(waiting, moment, store)
+                }
+            },
         }
+    }
+
+    /// What refuses a request that asks, because it could not go on whatever came back
+    fn cannot_pay(
+        &mut self,
+        draft: &Draft,
+        key: &Key,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Option<Result<Charged, StoreError>> {
+        let spends = draft.route.as_ref().is_some_and(|route| route.spends_tier);
+        let bucket = key.tier.bucket.as_ref().filter(|_| spends)?;
+        let charge = draft.charge(key, bucket, 1);
+        let peeked = self.limiter.peek(&charge, moment.monotonic, store);
+        let can_pay = matches!(&peeked, Ok(Charged { result: Ok(()), .. }));
+        (!can_pay).then_some(peeked)
     }
 
     /// Whether a digest is one of a key of an API, good or not, as far as is known here
@@ -489,7 +527,17 @@ impl Engine {
         if rule.annotates {
             edits.class = draft.class.clone();
         }
-        draft.found(Reason::Allowed, Rc::clone(&route.rule));
+        let source = Source::Body(&body);
+        let judged = draft.judge_domains(&route, &key, source, moment.monotonic, store);
+        if let Err(stop) = judged {
+            match stop {
+                Stop::Refused(reason, rule) => draft.found(reason, rule),
+                // Nobody asks here: the list was asked for before.
+                Stop::Ask(_) => draft.found(Reason::HostFailed, Rc::clone(&route.rule)),
+            }
+            return self.settle_principal(draft, &key, Cost::of(&route, 1), moment, store);
+        }
+        draft.found_good(&route);
         if let Some(verdict) = &rule.verdict {
             draft.judge(verdict, rule, &body, class, &mut edits);
         }

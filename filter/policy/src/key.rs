@@ -38,6 +38,7 @@ pub(crate) use self::terms::{
 };
 #[cfg(any(test, feature = "bundle-writer"))]
 pub use self::writer::{BundleContents, BundleWriter};
+use crate::access::KeyDomain;
 use crate::account::AccountKey;
 use crate::entitlement::Entitlement;
 use crate::name::Name;
@@ -64,6 +65,8 @@ pub(crate) struct Key {
     /// Seconds since the Unix epoch: not valid from here
     pub(crate) expires: Option<u64>,
     pub(crate) state: KeyState,
+    /// Domains to which the key gives access, whatever was learned
+    pub(crate) domains: Vec<KeyDomain>,
     /// Whether its callers may be told rule and reason
     pub(crate) may_ask_why: bool,
     pub(crate) rule: Rc<Rule>,

@@ -50,6 +50,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod access;
 mod account;
 mod arn;
 mod asks;
@@ -69,12 +70,14 @@ mod entitlement;
 mod error;
 mod format;
 mod forward;
+mod grants;
 mod grpc;
 mod host;
 mod id;
 mod key;
 mod limit;
 mod limiter;
+mod listing;
 mod name;
 mod network;
 mod node;
@@ -98,6 +101,7 @@ mod route;
 mod schema;
 mod slots;
 mod spelling;
+mod suffix;
 mod template;
 mod trace;
 mod verdict;
@@ -113,8 +117,8 @@ pub use client::parse_client;
 pub use compile::advice::{Advice, Level};
 pub use counter::Counter;
 pub use engine::{
-    AwaitBody, AwaitClient, Body, BundleState, Decision, Engine, Notice, Outcome, Settings, Step,
-    Supply, Waiting,
+    AwaitBody, AwaitClient, Body, BundleState, Decision, Engine, Lesson, Notice, Outcome, Settings,
+    Step, Supply, Waiting,
 };
 pub use error::ConfigError;
 pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};

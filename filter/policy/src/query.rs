@@ -58,6 +58,22 @@ fn check_fields(fields: &[&Field], query: &[u8], tier: &Name) -> Result<(), Faul
     Ok(())
 }
 
+/// The value of one parameter, which the request must have
+///
+/// # Errors
+///
+/// What [`check`] says of it.
+pub(crate) fn read_one(field: &Field, query: Option<&[u8]>) -> Result<String, Fault> {
+    let raw = find(core::slice::from_ref(&field), query.unwrap_or_default())?;
+    let raw = raw.first().copied().flatten();
+    let value = raw.map(|raw| read(field, raw)).transpose()?;
+    field.check(value.as_ref())?;
+    match value {
+        Some(Node::String(text)) => Ok(text),
+        _ => Ok(String::new()),
+    }
+}
+
 /// Refuses a query that some reader could take for fields of the body: there are frameworks that
 /// mix both (Rails' `params`), so one of them would not be looked at
 ///

@@ -66,6 +66,15 @@ reasons! {
     CredentialMissing "credential_missing" 401 "A valid API key is required",
     /// Refused: more than one credential, or one in the query besides
     CredentialRepeated "credential_repeated" 401 "A valid API key is required",
+    /// Refused: the principal has no access to the domain
+    DomainDenied "domain_denied" 403 "There is no access to this domain",
+    /// Refused: the principal has no access to the domain, and is not told that it exists
+    DomainHidden "domain_hidden" 404 "There is no such resource",
+    /// Refused: the upstream's list of the caller's domains can't be had
+    DomainUnavailable "domain_unavailable" 503 "The service is temporarily unavailable",
+    /// Forwarded: it is not known whether the principal has access to the domain, and the policy lets
+    /// the upstream decide
+    DomainUnknown "domain_unknown" 0 "",
     /// Forwarded: a method and path that the policy exempts
     Exempt "exempt" 0 "",
     /// Refused: a parameter that is inspected comes twice, or in a spelling that some readers take for it
@@ -151,13 +160,13 @@ impl Reason {
 
     /// The word that the caller reads
     ///
-    /// It is [`word`](Self::word), but one for all that is wrong with a credential: the body
-    /// must not tell which.
+    /// It is [`word`](Self::word), but one for all that is wrong with a credential, and one for all
+    /// that is not to be told from what is not there: the body must not tell which.
     pub(crate) fn public_word(self) -> &'static str {
-        if self.status() == 401 {
-            "unauthorized"
-        } else {
-            self.word()
+        match (self, self.status()) {
+            (_, 401) => "unauthorized",
+            (Self::DomainHidden, _) => Self::RouteUnknown.word(),
+            _ => self.word(),
         }
     }
 }

@@ -142,7 +142,9 @@ impl Record {
             .extras
             .as_ref()
             .is_some_and(|extras| !extras.over.is_empty() || !extras.shadows.is_empty());
-        let is_told = self.reason.is_refusal() || is_notable;
+        // What goes on in doubt is not silent either.
+        let is_doubtful = self.reason == Reason::DomainUnknown;
+        let is_told = self.reason.is_refusal() || is_notable || is_doubtful;
         self.recording().told(is_told, self.decision.into())
     }
 
@@ -405,6 +407,8 @@ pub enum RuleKind {
     Clients,
     /// How an API's key is to be sent: `apis.*.keys`
     Credential,
+    /// Access to domains: `apis.*.domain_access.*`, and `domain`, `grants` and `revokes` of a route
+    Domain,
     /// A field of a route's body: `apis.*.routes.*.fields.*`, and `.tiers` of it
     Field,
     /// When a request that is sent again is not charged again: `apis.*.routes.*.idempotency`
@@ -444,6 +448,7 @@ impl RuleKind {
         Self::Builtin,
         Self::Clients,
         Self::Credential,
+        Self::Domain,
         Self::Field,
         Self::Idempotency,
         Self::Key,

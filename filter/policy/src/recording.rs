@@ -62,7 +62,7 @@ pub(crate) enum ClientForm {
 /// Characters of a target that a record holds at most
 pub(crate) const MAX_TARGET: usize = 2048;
 
-/// Refusals are told; what goes on costs nothing more
+/// Refusals are told, and what goes on in doubt; what else goes on costs nothing more
 pub(crate) const DEFAULT: Recording = Recording {
     refused: Places {
         access_log: true,

@@ -1,9 +1,11 @@
 //! A route: what one kind of request needs, spends and has read of it.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::access::RouteDomains;
 use crate::counter::Series;
 use crate::enforcement::Enforcement;
 use crate::entitlement::Spend;
@@ -37,6 +39,7 @@ pub(crate) struct Route {
     /// The parameters of the query that are inspected, sorted by name
     pub(crate) query: Vec<Field>,
     pub(crate) body: Option<BodyRule>,
+    pub(crate) domains: Option<Box<RouteDomains>>,
 }
 
 /// Who may use a route

@@ -19,6 +19,8 @@ use crate::route::Route;
 pub(crate) struct Template {
     method: String,
     segments: Vec<Segment>,
+    /// Its parameters, each with the number of its segment
+    names: Vec<(String, usize)>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,12 +58,12 @@ impl Template {
             return Err("the path must begin with `/`".to_owned());
         };
         let mut segments = Vec::new();
-        let mut names = BTreeSet::new();
+        let mut names = Vec::new();
         for text in path.split('/') {
             if segments.last() == Some(&Segment::Tail) {
                 return Err("`**` can only be the last segment".to_owned());
             }
-            segments.push(Segment::parse(text, &mut names)?);
+            segments.push(Segment::parse(text, segments.len(), &mut names)?);
         }
         if segments.len() > MAX_SEGMENTS {
             return Err(format!("a path has at most {MAX_SEGMENTS} segments"));
@@ -75,7 +77,14 @@ impl Template {
         Ok(Self {
             method: method.to_owned(),
             segments,
+            names,
         })
+    }
+
+    /// The number of the segment that a parameter stands for
+    pub(crate) fn segment_of(&self, name: &str) -> Option<usize> {
+        let found = self.names.iter().find(|(other, _)| other == name);
+        found.map(|(_, segment)| *segment)
     }
 
     /// The template as it is when case and a trailing slash don't matter
@@ -93,6 +102,7 @@ impl Template {
         Self {
             method: self.method.clone(),
             segments,
+            names: self.names.clone(),
         }
     }
 
@@ -108,7 +118,7 @@ impl Template {
 }
 
 impl Segment {
-    fn parse<'t>(text: &'t str, names: &mut BTreeSet<&'t str>) -> Result<Self, String> {
+    fn parse(text: &str, index: usize, names: &mut Vec<(String, usize)>) -> Result<Self, String> {
         if text == "**" {
             return Ok(Self::Tail);
         }
@@ -135,9 +145,10 @@ impl Segment {
                 name.escape_default()
             ));
         }
-        if !names.insert(name) {
+        if names.iter().any(|(other, _)| other == name) {
             return Err(format!("the parameter `{name}` appears twice"));
         }
+        names.push((name.to_owned(), index));
         Ok(Self::Parameter { encoded })
     }
 

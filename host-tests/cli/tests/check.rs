@@ -99,13 +99,13 @@ error: apis.shop.hosts: is required
 error: apis.shop.keys[0].tier: is required
  --> p.yaml:8:9
 
-error: apis.shop.keys[0].tiers: unknown field; known here: anchor, expires, id, networks, not_before, packs, period, plan, principal, quotas, scopes, sha256, state, tier
+error: apis.shop.keys[0].tiers: unknown field; known here: anchor, domains, expires, id, networks, not_before, packs, period, plan, principal, quotas, scopes, sha256, state, tier
  --> p.yaml:8:110
   |
 8 | tiers
   | ^^^^^
 
-error: apis.shop.rootes: unknown field; known here: anonymous, credential, dialect, hosts, identity, keys, limits, preflight, rate_headers, routes, tiers, unmatched
+error: apis.shop.rootes: unknown field; known here: anonymous, credential, dialect, domain_access, hosts, identity, keys, limits, preflight, rate_headers, routes, tiers, unmatched
  --> p.yaml:9:5
   |
 9 | rootes

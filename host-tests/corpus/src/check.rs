@@ -109,7 +109,10 @@ fn compare(
         Some(end) => found.of_codec(end, exchange),
         None => found.of_filter(step, exchange),
     }
-    found.of_secrets(exchange, secrets);
+    let mut sent = step.request.headers.iter();
+    let credential = sent.find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(b"authorization"));
+    let credential = credential.map(|(_, value)| value.as_bytes());
+    found.of_secrets(exchange, secrets, credential);
     hold_laws(exchange, &mut found);
     found.0
 }
@@ -309,8 +312,9 @@ impl Differences {
         }
     }
 
-    /// A key is for the filter's eyes alone: it is in no log line and in no answer.
-    fn of_secrets(&mut self, exchange: &Exchange, secrets: &[&str]) {
+    /// A key is for the filter's eyes alone: it is in no log line and in no answer, and in no question but one in its
+    /// owner's name.
+    fn of_secrets(&mut self, exchange: &Exchange, secrets: &[&str], credential: Option<&[u8]>) {
         let contains = |bytes: &[u8], secret: &str| {
             bytes
                 .windows(secret.len())
@@ -330,8 +334,12 @@ impl Differences {
                 }
             }
             for asked in exchange.asked.values().flatten() {
-                let mut values = asked.headers.iter().map(|(_, value)| value);
-                if values.any(|value| contains(value, secret))
+                // But for the caller's own, asked for in its name.
+                let is_own = |(name, value): &&(String, Vec<u8>)| {
+                    name == "authorization" && credential.is_some_and(|own| own == value)
+                };
+                let mut others = asked.headers.iter().filter(|header| !is_own(header));
+                if others.any(|(_, value)| contains(value, secret))
                     || contains(&asked.path, secret)
                     || contains(&asked.body, secret)
                 {

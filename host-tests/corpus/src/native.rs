@@ -124,6 +124,17 @@ impl Session for NativeSession<'_> {
         if let Some(hold) = &outcome.hold {
             self.now = Duration::from_nanos(hold.until()).saturating_sub(BORN);
         }
+        if let Some(lesson) = &outcome.lesson {
+            self.store.fault = None;
+            let later = Moment {
+                monotonic: nanoseconds(BORN + self.now),
+                ..moment
+            };
+            let learned = self
+                .engine
+                .learn(lesson, step.answer.status, later, &mut self.store);
+            learned.map_err(|error| format!("not learned: {error:?}"))?;
+        }
         let json = outcome.record.to_json();
         let (response, upstream) = match &outcome.decision {
             Decision::Reply(reply) => {
@@ -228,6 +239,14 @@ impl NativeSession<'_> {
                         return (Outcome::unavailable(Reason::HostFailed, 0), None);
                     };
                     engine.dispatched(call, TOKEN);
+                    let mut query = query;
+                    if query.as_caller {
+                        let sent = arrival.headers.iter();
+                        let mut sent = sent.filter(|(name, _)| name == b"authorization");
+                        let (_, credential) = sent.next().cloned().unwrap_or_default();
+                        let credential = String::from_utf8_lossy(&credential).into_owned();
+                        query.headers.push(("authorization", credential));
+                    }
                     let waited = self.play(call, &query, step);
                     self.now += waited;
                     moment.monotonic += nanoseconds(waited);

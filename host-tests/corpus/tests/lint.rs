@@ -100,6 +100,8 @@ fn kind(path: &str) -> Option<RuleKind> {
         ["apis", _, "keys", "bundle"] => RuleKind::Key,
         ["apis", _, "keys", key] if key.starts_with("inline[") => RuleKind::Key,
         ["apis", _, "preflight"] => RuleKind::Preflight,
+        ["apis", _, "domain_access", ..]
+        | ["apis", _, "routes", _, "domain" | "grants" | "revokes"] => RuleKind::Domain,
         ["apis", _, "limits", _] => RuleKind::Limit,
         ["apis", _, "tiers", _, "quotas"] => RuleKind::Quota,
         ["apis", _, "tiers", _, "rate"] => RuleKind::Tier,

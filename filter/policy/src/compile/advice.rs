@@ -210,6 +210,7 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
         advise_lengths(route, said);
     }
     advise_limits(api, &routes, said);
+    advise_domains(api, &routes, said);
     let forwards_unmatched = api.says("unmatched", "forward");
     if forwards_unmatched {
         let message = "paths that no route has reach the upstream, with any key";
@@ -295,6 +296,46 @@ fn bucket_of(rule: &At<'_>) -> Option<Bucket> {
     let errors = &mut Errors::default();
     let mut map = rule.map(errors)?;
     quantity::read_bucket(&mut map, 1, errors)?
+}
+
+/// Access to domains that opens all of them, or that nobody can get or needs
+fn advise_domains(api: &At<'_>, routes: &[(&str, At<'_>)], said: &mut Said) {
+    let keys = api.at("keys").map(|keys| keys.items()).unwrap_or_default();
+    let has = |name: &str| routes.iter().any(|(_, route)| route.at(name).is_some());
+    let mut is_given = has("grants");
+    for at in keys.iter().filter_map(|key| key.at("domains")) {
+        for at in at.items() {
+            is_given = true;
+            if at.text() == Some("*") {
+                said.note(&at.path, "opens every domain to this key".into());
+            }
+        }
+    }
+    let Some(access) = api.at("domain_access") else {
+        return;
+    };
+    let forwards = access.says("unknown", "forward");
+    if forwards {
+        let message = "domains of which nothing is known reach the upstream: it has to check them";
+        said.note(&join(&access.path, "unknown"), message.into());
+    }
+    if let Some(list) = access
+        .at("list")
+        .filter(|list| list.says("unavailable", "forward"))
+    {
+        let message =
+            "while there is no list every domain reaches the upstream: it has to check them";
+        said.note(&join(&list.path, "unavailable"), message.into());
+    }
+    if !has("domain") {
+        said.warn(
+            &access.path,
+            "no route says domain: nothing is checked".into(),
+        );
+    } else if !is_given && !forwards && !access.says("unknown", "ask") {
+        let message = "nothing gives access to a domain: no route grants it, no key has domains";
+        said.warn(&access.path, message.into());
+    }
 }
 
 /// Scopes that open nothing, and doors that nobody can open
@@ -662,6 +703,30 @@ mod tests {
             &[
                 "w clients.deny[0]: lies in 10.0.0.0/8 of clients.deny[1]",
                 "w clients.deny[3]: lies in 10.0.0.0/8 of clients.deny[1]",
+            ],
+        );
+    }
+
+    #[test]
+    fn domains_that_are_open_or_shut() {
+        let access = |fields: &str, key: &str, routes: &str| {
+            let fields = format!(r#""domain_access": {{{fields}}}, "hosts""#);
+            policy(key, routes, "").replace(r#""hosts""#, &fields)
+        };
+        let route = r#""r": {"match": "GET /{d}", "domain": "path.d"}"#;
+        let unchecked = "w apis.a.domain_access: no route says domain: nothing is checked";
+        check(&access("", "", ROUTE), &[unchecked]);
+        let shut = "w apis.a.domain_access: nothing gives access to a domain: no route grants it, no key has domains";
+        check(&access("", "", route), &[shut]);
+        check(&access("", r#", "domains": ["a.example"]"#, route), &[]);
+        let list = r#""unknown": "ask", "list": {"cluster": "c", "path": "/l", "as": "caller", "unavailable": "forward"}"#;
+        let away = "n apis.a.domain_access.list.unavailable: while there is no list every domain reaches the upstream: it has to check them";
+        check(&access(list, "", route), &[away]);
+        check(
+            &access(r#""unknown": "forward""#, r#", "domains": "*""#, route),
+            &[
+                "n apis.a.domain_access.unknown: domains of which nothing is known reach the upstream: it has to check them",
+                "n apis.a.keys[0].domains: opens every domain to this key",
             ],
         );
     }

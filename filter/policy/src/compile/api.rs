@@ -7,7 +7,8 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{Variables, key_name, keys, limit, quantity, quota, route, service};
+use super::{Variables, domain, key_name, keys, limit, quantity, quota, route, service};
+use crate::access::DomainAccess;
 use crate::counter::Series;
 use crate::host;
 use crate::key::{Exception, Scopes, Tiers};
@@ -31,6 +32,14 @@ pub(super) struct Context<'a> {
     pub(super) pause: Pause,
     /// Among how many hosts rates are divided
     pub(super) replicas: u64,
+}
+
+/// What the routes of an API refer to
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    pub(super) api: &'a Name,
+    pub(super) tiers: &'a Tiers,
+    pub(super) access: Option<&'a Rc<DomainAccess>>,
 }
 
 const DIALECTS: &[(&str, Dialect)] = &[
@@ -71,8 +80,15 @@ pub(super) fn read(
         .unwrap_or_default();
     let mut scopes = Scopes::default();
     let api_name = api_name?;
+    let access = map.take("domain_access");
+    let access = access.and_then(|at| domain::read_access(&at, context.namespace, errors));
+    let shared = Shared {
+        api: &api_name,
+        tiers: &tiers,
+        access: access.as_ref(),
+    };
     let keys_at = map.require("keys", errors);
-    let mut terms = keys::terms(&api_name, &at.path, &tiers, context);
+    let mut terms = keys::terms(&shared, &at.path, context);
     let own = keys::read(
         keys_at.as_ref(),
         &mut terms,
@@ -86,9 +102,9 @@ pub(super) fn read(
     let limits = limit::read(&mut map, &api_name, context, errors);
     let (router, spends_quotas, idempotency_headers) = read_routes(
         &mut map,
-        (&api_name, &limits),
+        &shared,
+        &limits,
         anonymous.is_some(),
-        &tiers,
         &mut scopes,
         context.pause,
         errors,
@@ -188,9 +204,9 @@ fn read_tiers(map: &mut Map<'_>, replicas: u64, errors: &mut Errors) -> BTreeMap
 
 fn read_routes(
     map: &mut Map<'_>,
-    api: (&Name, &[Rc<Limit>]),
+    shared: &Shared<'_>,
+    limits: &[Rc<Limit>],
     has_anonymous: bool,
-    tiers: &Tiers,
     scopes: &mut Scopes,
     pause: Pause,
     errors: &mut Errors,
@@ -202,7 +218,8 @@ fn read_routes(
         .require("routes", errors)
         .and_then(|routes| routes.map(errors));
     for (key, at) in entries.into_iter().flat_map(Map::entries) {
-        let Some((route, templates)) = route::read(key, &at, api, tiers, scopes, pause, errors)
+        let Some((mut route, templates)) =
+            route::read(key, &at, shared, limits, scopes, pause, errors)
         else {
             continue;
         };
@@ -218,7 +235,7 @@ fn read_routes(
             .flat_map(|body| &body.classes)
             .flat_map(|classes| &classes.classes);
         for class in costliest {
-            for tier in tiers.values().filter(|_| route.spends_tier) {
+            for tier in shared.tiers.values().filter(|_| route.spends_tier) {
                 if tier
                     .bucket
                     .is_some_and(|bucket| bucket.burst() < class.cost)
@@ -247,12 +264,18 @@ fn read_routes(
             let idempotency = spend.idempotency.as_ref();
             idempotency_headers.extend(idempotency.map(|rule| rule.header.clone()));
         }
+        let mut parsed = Vec::with_capacity(templates.len());
+        for at in &templates {
+            match at.string(errors).map(Template::parse) {
+                Some(Ok(template)) => parsed.push((at, template)),
+                Some(Err(error)) => errors.push(&at.path, error),
+                None => {}
+            }
+        }
+        domain::resolve(&mut route, &parsed, errors);
         let route = Rc::new(route);
-        for at in templates {
-            let inserted = at.string(errors).map(|text| {
-                Template::parse(text).and_then(|template| router.insert(&template, &route))
-            });
-            if let Some(Err(error)) = inserted {
+        for (at, template) in &parsed {
+            if let Err(error) = router.insert(template, &route) {
                 errors.push(&at.path, error);
             }
         }

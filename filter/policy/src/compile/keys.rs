@@ -9,14 +9,14 @@ use alloc::vec::Vec;
 use base64ct::{Base64, Encoding};
 
 use super::Variables;
-use super::api::Context;
+use super::api::{Context, Shared};
 use super::{quota, service};
 use crate::account::AccountKey;
 use crate::enforcement::Enforcement;
 use crate::entitlement::Entitlement;
 use crate::key::{
     ANONYMOUS, Exception, Exempted, Hashing, Key, KeyBundle, KeyDigest, KeyRing, KeyState,
-    KeyTerms, Pepper, Scopes, Tiers, find_tier,
+    KeyTerms, Pepper, Scopes, find_tier,
 };
 use crate::name::Name;
 use crate::node::Node;
@@ -37,18 +37,22 @@ pub(super) struct Keys<'n> {
 }
 
 /// What the keys of an API are read against; its scopes are not known yet
-pub(super) fn terms(api: &Name, path: &str, tiers: &Tiers, context: &Context<'_>) -> KeyTerms {
+pub(super) fn terms(shared: &Shared<'_>, path: &str, context: &Context<'_>) -> KeyTerms {
     let exempted = |exception: &Rc<Exception>| {
-        let (_, tier) = tiers.iter().find(|(name, _)| **name == exception.tier)?;
+        let (_, tier) = shared
+            .tiers
+            .iter()
+            .find(|(name, _)| **name == exception.tier)?;
         Some(Exempted {
             exception: Rc::clone(exception),
             tier: Rc::clone(tier),
         })
     };
     KeyTerms {
-        api: api.clone(),
+        api: shared.api.clone(),
         namespace: context.namespace.into(),
-        tiers: tiers.clone(),
+        tiers: shared.tiers.clone(),
+        access: shared.access.cloned(),
         scopes: Scopes::default(),
         revoked: Rc::clone(&context.revoked),
         explained: Rc::clone(&context.explained),
@@ -179,6 +183,7 @@ pub(super) fn read_anonymous(
     Some(Rc::new(Key {
         who: Enforcement::who(&terms.api, &name),
         entitlement: None,
+        domains: Vec::new(),
         id: name.clone(),
         principal: name,
         tier,

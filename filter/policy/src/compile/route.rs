@@ -5,13 +5,14 @@ use alloc::rc::Rc;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::{key_name, quantity, quota, schema};
+use super::api::Shared;
+use super::{domain, key_name, quantity, quota, schema};
+use crate::access::RouteDomains;
 use crate::counter::Series;
 use crate::enforcement::Enforcement;
 use crate::entitlement::Spend;
 use crate::key::{Scopes, Tiers};
 use crate::limit::{Limit, Per};
-use crate::name::Name;
 use crate::node::Node;
 use crate::policy::Pause;
 use crate::reader::{At, Errors, Map};
@@ -26,8 +27,8 @@ pub(super) const LARGEST_MAX_BODY: u64 = 1024 * 1024;
 pub(super) fn read<'n>(
     key: &str,
     at: &At<'n>,
-    (api, limits): (&Name, &[Rc<Limit>]),
-    tiers: &Tiers,
+    shared: &Shared<'_>,
+    limits: &[Rc<Limit>],
     scopes: &mut Scopes,
     pause: Pause,
     errors: &mut Errors,
@@ -47,17 +48,18 @@ pub(super) fn read<'n>(
         .iter()
         .filter_map(|at| upgrade(at, errors))
         .collect();
-    let query = schema::read_query(&mut map, tiers, errors);
-    let body = read_body(&mut map, tiers, pause, errors);
-    let spend = quota::read_spend(&mut map, tiers, errors);
+    let query = schema::read_query(&mut map, shared.tiers, errors);
+    let domains = domain::read_route(&mut map, shared.access, errors);
+    let body = read_body(&mut map, shared.tiers, pause, domains.as_deref(), errors);
+    let spend = quota::read_spend(&mut map, shared.tiers, errors);
     if let Some(spend) = &spend {
         check_spend(spend, access, body.is_some(), &at.path, errors);
     }
-    if matches!(access, Access::Public { .. }) && (bits != 0 || body.is_some() || !query.is_empty())
-    {
+    let demands = bits != 0 || body.is_some() || !query.is_empty() || domains.is_some();
+    if matches!(access, Access::Public { .. }) && demands {
         errors.push(
             &at.path,
-            "a public route has no key: it takes no scope, class, fields, verdict, query or page",
+            "a public route has no key: it takes no scope, domain, class, fields, verdict, query or page",
         );
     }
     if access == Access::Optional && bits != 0 {
@@ -81,7 +83,7 @@ pub(super) fn read<'n>(
     map.finish(errors);
     let route_name = route_name?;
     let route = Route {
-        series: Series::of(api, Some(&route_name)),
+        series: Series::of(shared.api, Some(&route_name)),
         name: route_name,
         rule: Rule::new(RuleKind::Route, &at.path),
         access,
@@ -96,6 +98,7 @@ pub(super) fn read<'n>(
         upgrade_rule: Rule::new(RuleKind::Upgrade, &format!("{}.upgrade", at.path)),
         query,
         body,
+        domains,
     };
     Some((route, templates?))
 }
@@ -251,6 +254,7 @@ fn read_body(
     map: &mut Map<'_>,
     tiers: &Tiers,
     pause: Pause,
+    domains: Option<&RouteDomains>,
     errors: &mut Errors,
 ) -> Option<BodyRule> {
     let path = map.path.clone();
@@ -270,11 +274,12 @@ fn read_body(
     let annotates = annotate
         .as_ref()
         .and_then(|at| at.word(&[("headers", true), ("none", false)], errors));
-    if fields.is_none() && classes.is_none() && verdict.is_none() {
+    let reads_domain = domains.is_some_and(RouteDomains::reads_body);
+    if fields.is_none() && classes.is_none() && verdict.is_none() && !reads_domain {
         if size.is_some() {
             errors.push(
                 &format!("{path}.body"),
-                "nothing reads the body: write fields, class or verdict",
+                "nothing reads the body: write fields, class, verdict or a domain of the body",
             );
         }
         if let Some(annotate) = annotate {
@@ -292,7 +297,8 @@ fn read_body(
             "with `pause: body` the headers are gone before the body is read: write annotate: none";
         errors.push(&path, message);
     }
-    let fields = fields.unwrap_or_default();
+    let mut fields = fields.unwrap_or_default();
+    fields.extend(domain::body_fields(domains, &fields, errors));
     let verdict = verdict.flatten();
     if let Some(verdict) = &verdict {
         let is_target = |field: &Field| {

@@ -194,7 +194,7 @@ fn prefix<'n>(at: &At<'n>, errors: &mut Errors) -> Option<&'n str> {
 }
 
 /// What a service is called by, where that is not the cluster's name
-fn authority(at: &At<'_>, errors: &mut Errors) -> Option<Box<str>> {
+pub(super) fn authority(at: &At<'_>, errors: &mut Errors) -> Option<Box<str>> {
     let text = at.string(errors)?;
     let host = crate::host::normalise(text.as_bytes());
     if host.is_none() {

@@ -1,5 +1,6 @@
 //! Requests whose decision waits for another service's answer.
 
+use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -10,9 +11,10 @@ use crate::account::AccountStore;
 use crate::asks::{Joined, Topic};
 use crate::callout::{Answer, Query};
 use crate::client::ClientCharge;
-use crate::key::KeyDigest;
 use crate::key::lookup::{Lookup, Resolution};
+use crate::key::{Key, KeyDigest};
 use crate::limiter::Charged;
+use crate::listing::{self, Listing, Page, Progress};
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::replica::Came;
@@ -27,8 +29,7 @@ pub struct Waiting {
     headers: Vec<(Vec<u8>, Vec<u8>)>,
     client: Option<Option<IpAddr>>,
     end_of_stream: bool,
-    lookup: Rc<Lookup>,
-    digest: KeyDigest,
+    about: Question,
     /// Whether its client has paid for the question
     paid: bool,
     resolution: Option<Resolution>,
@@ -36,11 +37,16 @@ pub struct Waiting {
 
 /// What has to be asked
 #[derive(Debug)]
-pub(super) struct Question {
-    pub(super) lookup: Rc<Lookup>,
-    pub(super) digest: KeyDigest,
-    /// It was a good key a while ago: its callers pay nothing for the question
-    pub(super) was_key: bool,
+pub(super) enum Question {
+    /// Whether there is such a key
+    Key {
+        lookup: Rc<Lookup>,
+        digest: KeyDigest,
+        /// It was a good key a while ago: its callers pay nothing for the question
+        was_key: bool,
+    },
+    /// Which domains a caller has access to
+    Domains(Box<Listing>),
 }
 
 impl Waiting {
@@ -56,8 +62,7 @@ impl Waiting {
                 .collect(),
             client: request.client,
             end_of_stream: request.end_of_stream,
-            lookup: question.lookup,
-            digest: question.digest,
+            about: question,
             paid: false,
             resolution: None,
         }
@@ -75,7 +80,23 @@ impl Waiting {
     }
 
     pub(crate) fn topic(&self) -> Topic {
-        Topic::Key(Rc::clone(&self.lookup), self.digest)
+        match &self.about {
+            Question::Key { lookup, digest, .. } => Topic::Key(Rc::clone(lookup), *digest),
+            Question::Domains(listing) => {
+                let Listing {
+                    access, key, page, ..
+                } = &**listing;
+                Topic::Domains(Rc::clone(access), key.account, *page)
+            }
+        }
+    }
+
+    /// How long a call may take, in milliseconds
+    fn timeout(&self) -> u32 {
+        match &self.about {
+            Question::Key { lookup, .. } => lookup.timeout,
+            Question::Domains(listing) => listing.list().map_or(0, |list| list.timeout),
+        }
     }
 
     /// Runs with the request as it came
@@ -109,14 +130,22 @@ impl Engine {
     /// already. The shell makes it for itself, not for the stream, tells its number by
     /// [`dispatched`](Self::dispatched), and whatever comes of it by [`answered`](Self::answered).
     pub fn ask(&mut self, stream: u32, waiting: Waiting, now: u64) -> Option<(u32, Query)> {
-        let lookup = Rc::clone(&waiting.lookup);
-        let digest = waiting.digest;
-        match self.asks.join(stream, waiting, lookup.timeout, now) {
-            Joined::Waits => None,
-            Joined::Call(call) => {
+        let (topic, timeout) = (waiting.topic(), waiting.timeout());
+        let Joined::Call(call) = self.asks.join(stream, waiting, timeout, now) else {
+            return None;
+        };
+        match topic {
+            Topic::Key(lookup, digest) => {
                 self.lookups.begin(&lookup);
                 Some((call, lookup.query(&digest)))
             }
+            Topic::Domains(access, _, page) => {
+                let list = access.list.as_ref()?;
+                self.listings.begin(list);
+                Some((call, list.query(page)))
+            }
+            // No request waits for a page of a file.
+            Topic::Page(..) => None,
         }
     }
 
@@ -133,6 +162,7 @@ impl Engine {
         let max = match topic {
             Topic::Key(lookup, _) => lookup.max_body(),
             Topic::Page(_, max) => *max,
+            Topic::Domains(..) => listing::MAX_BODY,
         };
         Some((call, max))
     }
@@ -143,18 +173,29 @@ impl Engine {
         let Some((topic, mut waiting)) = self.asks.end(call) else {
             return Vec::new();
         };
-        let (lookup, digest) = match &topic {
-            Topic::Key(lookup, digest) => (lookup, digest),
+        match &topic {
             Topic::Page(file, _) => {
                 if let Some(replica) = self.replicas.get_mut(file) {
                     replica.answered(Came::of(answer));
                 }
-                return waiting;
             }
-        };
-        let resolution = self.lookups.end(lookup, digest, answer, now);
-        for (_, waiting) in &mut waiting {
-            waiting.resolution = Some(resolution.clone());
+            Topic::Key(lookup, digest) => {
+                let resolution = self.lookups.end(lookup, digest, answer, now);
+                for (_, waiting) in &mut waiting {
+                    waiting.resolution = Some(resolution.clone());
+                }
+            }
+            Topic::Domains(access, _, page) => {
+                let came = Rc::new(Page::read(access, *page, answer));
+                if let Some(list) = &access.list {
+                    self.listings.end(list, &came, now);
+                }
+                for (_, waiting) in &mut waiting {
+                    if let Question::Domains(listing) = &mut waiting.about {
+                        listing.came = Some(Rc::clone(&came));
+                    }
+                }
+            }
         }
         waiting
     }
@@ -186,10 +227,20 @@ impl Engine {
         store: &mut dyn AccountStore,
     ) -> Step {
         let away = Resolution::Away;
-        let resolution = waiting.resolution.as_ref().unwrap_or(&away);
         let policy = &waiting.policy;
+        let learned = match &waiting.about {
+            Question::Key { .. } => None,
+            Question::Domains(listing) => {
+                let learned = listing.learn(policy.max_accounts, moment.monotonic, store);
+                match learned {
+                    Ok(progress) => Some((&listing.key, progress)),
+                    Err(error) => return Step::Decided(waiting.draft(moment).store_error(error)),
+                }
+            }
+        };
         let resolved = Resolved {
-            resolution,
+            resolution: waiting.resolution.as_ref().unwrap_or(&away),
+            listing: learned.as_ref().map(|(key, progress)| (*key, progress)),
             paid: waiting.paid,
         };
         let step =
@@ -249,15 +300,23 @@ impl Engine {
         }
     }
 
-    fn ask_or_decide(
+    /// Has a question asked, or decides without
+    pub(super) fn ask_or_decide(
         &mut self,
         waiting: Waiting,
         moment: Moment,
         store: &mut dyn AccountStore,
     ) -> Step {
         let topic = waiting.topic();
-        let may_call =
-            self.asks.is_asked(&topic) || self.lookups.admits(&waiting.lookup, moment.monotonic);
+        let now = moment.monotonic;
+        let may_call = self.asks.is_asked(&topic)
+            || match &waiting.about {
+                Question::Key { lookup, .. } => self.lookups.admits(lookup, now),
+                Question::Domains(listing) => {
+                    let list = listing.list();
+                    list.is_some_and(|list| self.listings.admits(list, now))
+                }
+            };
         if may_call && self.asks.admits(&topic, waiting.bytes()) {
             Step::Ask(waiting.into())
         } else {
@@ -270,6 +329,8 @@ impl Engine {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Resolved<'a> {
     pub(super) resolution: &'a Resolution,
+    /// The key that is known, and how far the list of its domains is
+    pub(super) listing: Option<(&'a Rc<Key>, &'a Progress)>,
     pub(super) paid: bool,
 }
 

@@ -9,6 +9,7 @@ use core::net::IpAddr;
 
 use portcullis_threat::{Classification, Judge, Target};
 
+use super::domain::Domains;
 use super::quota::Replay;
 use super::{Decision, Outcome};
 use crate::account::StoreError;
@@ -71,6 +72,8 @@ pub(super) struct Draft {
     pub(super) who: u64,
     /// Whether nothing is to come of the decision, for who is asking
     pub(super) is_observed: bool,
+    /// Where the route has to do with domains
+    pub(super) domains: Option<Box<Domains>>,
 }
 
 /// An answer that is no refusal
@@ -118,6 +121,7 @@ impl Draft {
             is_exempt: false,
             who: 0,
             is_observed: false,
+            domains: None,
         }
     }
 
@@ -324,6 +328,7 @@ impl Draft {
             rate: Some(late_rate),
             hold: None,
             leases: Leases::default(),
+            lesson: None,
         };
         outcome.record.wait = Some(reservation.until.saturating_sub(now));
         outcome.hold = Some(Hold {
@@ -401,6 +406,7 @@ impl Draft {
         {
             edits.over = Some(extras.over.clone());
         }
+        let lesson = self.lesson();
         let decision = self.decision.into();
         let is_observed = self.is_observed;
         let mut record = Record {
@@ -430,6 +436,7 @@ impl Draft {
                 rate: None,
                 hold: None,
                 leases: Leases::default(),
+                lesson,
             };
         }
         if self.asks_why && record.key.as_ref().is_some_and(|key| key.may_ask_why) {
@@ -449,6 +456,7 @@ impl Draft {
                     rate,
                     hold: None,
                     leases: Leases::default(),
+                    lesson,
                 };
             }
             (reason, ..) => {
@@ -480,6 +488,7 @@ impl Draft {
             rate,
             hold: None,
             leases: Leases::default(),
+            lesson: None,
         }
     }
 }

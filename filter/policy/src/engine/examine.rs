@@ -7,8 +7,11 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::ask::{Question, Resolved};
+use super::domain::Stop;
 use super::draft::{Answer, Draft};
 use super::supply::Replicas;
+use crate::access::Source;
+use crate::account::AccountStore;
 use crate::client;
 use crate::credential;
 use crate::enforcement::Enforcement;
@@ -61,10 +64,10 @@ pub(super) struct Knowledge<'a> {
 pub(super) fn examine(
     policy: &Policy,
     api: Option<&Api>,
-    head: &Head<'_>,
-    request: &Request<'_>,
+    (head, request): (&Head<'_>, &Request<'_>),
     knowledge: Knowledge<'_>,
     draft: &mut Draft,
+    store: &mut dyn AccountStore,
 ) -> Finding {
     let rules = &policy.rules;
     let unkeyed = |reason, rule: &Rc<Rule>, charged| Finding::Unkeyed {
@@ -141,6 +144,10 @@ pub(super) fn examine(
         }
         return unkeyed(Reason::Public, &route.rule, charged);
     }
+    let (now, listing) = (
+        knowledge.now,
+        knowledge.resolved.and_then(|resolved| resolved.listing),
+    );
     let key = match authenticate(api, head, &path, knowledge, draft) {
         Identity::Key(key) => key,
         Identity::Ask(question) => return Finding::Ask(question),
@@ -153,7 +160,7 @@ pub(super) fn examine(
                 && let Some(key) = anonymous(api, &path, &found)
             {
                 draft.particulars.challenge = None;
-                return examine_keyed(policy, api, head, path.query, found, key, draft);
+                return examine_keyed(api, (head, &path), found, key, draft, (now, store));
             }
             // What is not there is not told from what is, without a key: but a caller without any
             // credential learns that a path or method does not exist.
@@ -166,18 +173,21 @@ pub(super) fn examine(
             return unkeyed(reason, &rule, true);
         }
     };
-    examine_keyed(policy, api, head, path.query, found, key, draft)
+    if let Some((_, progress)) = listing {
+        draft.take_up(progress);
+    }
+    examine_keyed(api, (head, &path), found, key, draft, (now, store))
 }
 
 fn examine_keyed(
-    policy: &Policy,
     api: &Api,
-    head: &Head<'_>,
-    query: Option<&[u8]>,
+    (head, path): (&Head<'_>, &CheckedPath<'_>),
     found: Match<'_>,
     key: Rc<Key>,
     draft: &mut Draft,
+    (now, store): (u64, &mut dyn AccountStore),
 ) -> Finding {
+    let policy = Rc::clone(&draft.policy);
     let keyed = |reason, rule: &Rc<Rule>, key, free| Finding::Keyed {
         reason,
         rule: Rc::clone(rule),
@@ -185,7 +195,7 @@ fn examine_keyed(
         free,
     };
     draft.identify(key.who);
-    if let Some((reason, rule)) = absence(policy, api, &found, draft) {
+    if let Some((reason, rule)) = absence(&policy, api, &found, draft) {
         return keyed(reason, &rule, key, false);
     }
     let route = if let Match::Route(route) = found {
@@ -212,6 +222,13 @@ fn examine_keyed(
         ));
         return keyed(Reason::ScopeMissing, &route.scope_rule, key, free);
     }
+    let (path, query) = (path.path, path.query);
+    let source = Source::Head { path, query };
+    match draft.judge_domains(&route, &key, source, now, store) {
+        Ok(()) => {}
+        Err(Stop::Refused(reason, rule)) => return keyed(reason, &rule, key, free),
+        Err(Stop::Ask(listing)) => return Finding::Ask(Question::Domains(listing)),
+    }
     let who = draft.who;
     let mut would = |fault: Fault| draft.would(fault.reason, &fault.rule);
     if let Err(fault) = query::check(&route, query, &key.tier.name, who, &mut would) {
@@ -221,7 +238,8 @@ fn examine_keyed(
     if route.body.is_some() {
         return Finding::Body { route, key };
     }
-    keyed(Reason::Allowed, &route.rule, key, free)
+    draft.found_good(&route);
+    keyed(draft.reason, &Rc::clone(&draft.rule), key, free)
 }
 
 fn examine_probes(
@@ -383,6 +401,9 @@ fn identify(
     knowledge: Knowledge<'_>,
 ) -> Result<Identified, Question> {
     let none = |reason| Ok(Err((reason, Rc::clone(&api.credential_rule))));
+    if let Some((key, _)) = knowledge.resolved.and_then(|resolved| resolved.listing) {
+        return Ok(Ok(Rc::clone(key)));
+    }
     let resolution = match (knowledge.resolved, &api.lookup) {
         (Some(resolved), Some(lookup)) => (resolved.resolution.clone(), lookup),
         _ => {
@@ -404,7 +425,7 @@ fn identify(
             match knowledge.lookups.find(lookup, &digest, knowledge.now) {
                 Known::Resolved(resolution) => (resolution, lookup),
                 Known::Ask { was_key } => {
-                    return Err(Question {
+                    return Err(Question::Key {
                         lookup: Rc::clone(lookup),
                         digest,
                         was_key,

@@ -106,6 +106,7 @@ impl Lookup {
             ]
             .into(),
             body: Vec::new(),
+            as_caller: false,
             timeout: self.timeout,
         }
     }

@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use super::{Exempted, Hashing, Key, KeyDigest, KeyState};
+use crate::access::{DomainAccess, KeyDomain};
 use crate::account::AccountKey;
 use crate::civil;
 use crate::compile::quota;
@@ -27,6 +28,8 @@ pub(crate) struct KeyTerms {
     pub(crate) api: Name,
     pub(crate) namespace: Box<str>,
     pub(crate) tiers: Tiers,
+    /// What domains of keys are read against
+    pub(crate) access: Option<Rc<DomainAccess>>,
     pub(crate) scopes: Scopes,
     /// Ids of keys that are revoked, wherever they stand
     pub(crate) revoked: Rc<BTreeSet<Name>>,
@@ -202,6 +205,7 @@ impl KeyTerms {
             .and_then(|state| state.word(STATES, errors))
             .unwrap_or(KeyState::Active);
         let entitlement = quota::read_key(map, tier.as_deref(), errors);
+        let domains = KeyDomain::read(map, self.access.as_deref(), errors);
         let (id, principal) = (id?, principal?);
         let (state, rule) = if self.revoked.contains(&id) {
             (KeyState::Revoked, Rc::clone(&self.revoked_rule))
@@ -222,6 +226,7 @@ impl KeyTerms {
             not_before,
             expires,
             state,
+            domains,
             may_ask_why,
             rule,
             bundle: None,

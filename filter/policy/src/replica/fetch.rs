@@ -226,6 +226,7 @@ impl<I: Intake> Fetch<I> {
             cluster: Rc::clone(&source.cluster),
             headers,
             body: Vec::new(),
+            as_caller: false,
             timeout: source.timeout,
         }
     }

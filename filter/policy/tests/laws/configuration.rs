@@ -24,6 +24,7 @@ pub(crate) fn everything() -> Value {
     custom["quotas"] = json!({ "scans": 7, "reports": "unlimited" });
     custom["plan"] = "monthly".into();
     custom["period"] = json!({ "from": "2026-01-31T00:00:00Z", "to": "2026-02-28T00:00:00Z" });
+    dated["domains"] = json!(["acme.example", "*.acme.example"]);
     json!({
         "version": 1,
         "revision": "r-7",
@@ -43,6 +44,14 @@ pub(crate) fn everything() -> Value {
                 "preflight": "forward",
                 "unmatched": "refuse",
                 "anonymous": "metered",
+                "domain_access": {
+                    "unknown": "ask", "subdomains": "include", "denied": 404, "keep": "7d",
+                    "suffixes": ["paas.example"],
+                    "list": {
+                        "cluster": "shop", "path": "/api/domains", "as": "caller", "cache": "5min", "timeout": "1s",
+                        "cache_misses": "5s", "authority": "shop.example", "unavailable": "forward",
+                    },
+                },
                 "tiers": {
                     "metered": { "rate": "1000/min", "burst": 50, "queue": { "max_wait": "2s" },
                         "quotas": { "scans": 5 } },
@@ -79,6 +88,9 @@ pub(crate) fn everything() -> Value {
                         },
                     },
                     "news": { "match": "GET /news", "auth": "optional", "limits": ["tier"] },
+                    "site": { "match": "GET /sites/{domain}", "domain": "path.domain" },
+                    "adopt": { "match": "POST /sites", "grants": "body.site" },
+                    "drop": { "match": "DELETE /sites", "revokes": "query.site" },
                     "hook": { "match": "POST /hook", "auth": "none", "limits": ["unauthenticated"] },
                     "analyze": {
                         "match": "POST /analyze",

@@ -1,4 +1,5 @@
 //! The laws of the policy core, as anybody sees it from outside.
+#![recursion_limit = "256"]
 #![expect(
     clippy::arithmetic_side_effects,
     clippy::expect_used,
@@ -11,6 +12,7 @@
 mod charging;
 mod configuration;
 mod denial;
+mod domain;
 mod entitlement;
 mod gate;
 mod keys;

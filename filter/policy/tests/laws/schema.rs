@@ -84,7 +84,6 @@ fn an_unknown_field_is_refused_with_its_path_wherever_it_stands() {
 
 #[test]
 fn what_is_not_built_yet_is_refused_with_its_path() {
-    let shop = "/apis/shop";
     for (place, field, value) in [
         ("/record/sample", "observed", json!("100%")),
         (
@@ -94,9 +93,6 @@ fn what_is_not_built_yet_is_refused_with_its_path() {
         ),
         ("/threat", "licences", json!(["CC0-1.0"])),
         ("/threat", "reveal", json!("category")),
-        (shop, "domain_access", json!({ "unknown": "ask" })),
-        ("/apis/shop/routes/items", "grants", json!("body.domain")),
-        ("/apis/shop/routes/items", "domain", json!("path.domain")),
         ("/apis/shop/routes/items", "mode", json!("shadow")),
         (
             "/apis/shop/routes/analyze/verdict",
