@@ -285,13 +285,6 @@ fn add(list: &mut Vec<Spent>, number: u64, until: u64) {
 
 #[cfg(test)]
 mod tests {
-    #![expect(
-        clippy::indexing_slicing,
-        clippy::string_slice,
-        clippy::unwrap_used,
-        reason = "test code"
-    )]
-
     use super::*;
 
     fn account() -> AccountKey {

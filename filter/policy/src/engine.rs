@@ -70,6 +70,10 @@ pub struct Settings {
 }
 
 /// What a shell has to do next
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every step is large: most decide at once, and one that waits is boxed where it waits"
+)]
 #[derive(Debug)]
 #[must_use]
 pub enum Step {

@@ -55,7 +55,7 @@ impl Calendar {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "test code")]
+    #![expect(clippy::arithmetic_side_effects, reason = "test code")]
 
     use jiff::{Span, Timestamp, tz::TimeZone};
     use proptest::prelude::*;

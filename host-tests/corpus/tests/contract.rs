@@ -147,8 +147,11 @@ fn every_reason_that_is_named_exists() {
 /// The tests that stand in for cases.
 #[test]
 fn every_test_that_is_named_exists() {
-    let tests =
-        ["edge", "generated"].map(|name| read(&format!("host-tests/xtask/tests/{name}.rs")));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/tests");
+    let mut tests = vec![fs::read_to_string(folder.join("generated.rs")).unwrap()];
+    for entry in fs::read_dir(folder.join("edge")).unwrap() {
+        tests.push(fs::read_to_string(entry.unwrap().path()).unwrap());
+    }
     let mut named = 0;
     for row in rows().iter().filter(|row| row.why.contains("xtask's test")) {
         for test in quoted(&row.why) {

@@ -340,7 +340,7 @@ struct Race {
     gates: Vec<Option<Gate>>,
     /// Who comes between, and how an open request ends before that
     plans: Vec<(usize, Option<Ending>)>,
-    open: Vec<Box<QuotaReservation>>,
+    open: Vec<QuotaReservation>,
     held: u64,
     most: u64,
 }
@@ -356,14 +356,14 @@ impl Race {
             && let Some(reservation) = self.open.pop()
         {
             // What may be given back counts until it is.
-            if gate.engine.settle(*reservation, ending, moment, self) == Settled::Released {
+            if gate.engine.settle(reservation, ending, moment, self) == Settled::Released {
                 self.held -= 1;
             }
         }
         let ask = Ask::new("GET", "/items").key("globex");
         if let Some(reservation) = gate.ask(&ask, moment, self).leases.take_quota() {
             self.held += 1;
-            self.open.push(reservation);
+            self.open.push(*reservation);
         }
         self.most = self.most.max(self.held);
         self.gates[worker] = Some(gate);
