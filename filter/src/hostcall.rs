@@ -367,6 +367,28 @@ pub(crate) fn clock(id: ClockId) -> Result<u64, HostError> {
     Ok(time)
 }
 
+/// The variables of the VM's environment, `NAME=value` each
+///
+/// Not by libc, which ends the VM when its host does not hand them over.
+pub(crate) fn environment() -> Result<Vec<Vec<u8>>, HostError> {
+    let (mut count, mut size) = (0_usize, 0_usize);
+    // SAFETY: both pointers are to places of ours that outlive the call.
+    check(unsafe { environ_sizes_get(&raw mut count, &raw mut size) })?;
+    if count > MAX_VARIABLES || size > MAX_ENVIRONMENT {
+        return Err(HostError::NotFound);
+    }
+    let mut pointers = vec![ptr::null_mut(); count];
+    let mut text = vec![0; size];
+    // SAFETY: the host has said how many pointers and bytes it writes, and there is room for them.
+    check(unsafe { environ_get(pointers.as_mut_ptr(), text.as_mut_ptr()) })?;
+    let variables = text.split(|byte| *byte == 0);
+    Ok(variables.map(<[u8]>::to_vec).collect())
+}
+
+/// Most variables, and most bytes of them, that an environment has
+const MAX_VARIABLES: usize = 4096;
+const MAX_ENVIRONMENT: usize = 1024 * 1024;
+
 fn check(status: u32) -> Result<(), HostError> {
     match status {
         0 => Ok(()),
@@ -516,4 +538,6 @@ unsafe extern "C" {
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
 unsafe extern "C" {
     fn clock_time_get(id: u32, precision: u64, time: *mut u64) -> u32;
+    fn environ_get(pointers: *mut *mut u8, text: *mut u8) -> u32;
+    fn environ_sizes_get(count: *mut usize, size: *mut usize) -> u32;
 }

@@ -58,7 +58,11 @@ impl Root {
 
 /// A variable of the VM's environment, which is what the host lets through of its own
 fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
+    let environment = hostcall::environment().ok()?;
+    let value = environment
+        .iter()
+        .find_map(|variable| variable.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    core::str::from_utf8(value?).ok().map(Into::into)
 }
 
 impl Context for Root {}

@@ -27,7 +27,8 @@ fn entries(demo: &Demo) -> usize {
 
 /// Plays a request so often that whatever grows with them shows.
 fn plays(demo: &mut Demo, mut play: impl FnMut(&mut Demo, u32)) {
-    let warm = MANY / 5;
+    // Half: what is remembered of clients fills up slowly.
+    let warm = MANY / 2;
     for n in 0..warm {
         play(demo, n);
     }

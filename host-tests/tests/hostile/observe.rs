@@ -33,6 +33,8 @@ fn play(mode: &str, each: impl Fn(&mut World)) -> BTreeMap<String, usize> {
         world.add_worker(&module).unwrap();
         let mut policy = corpus.documents[&run.case.policy].in_profile(run.profile);
         policy["mode"] = mode.into();
+        // It belongs to what is enforced.
+        policy.as_object_mut().unwrap().remove("rollout");
         let plugin = Plugin::new(run.to_string(), policy.to_string());
         let root = world.worker(0).unwrap().configure(&plugin).unwrap();
         each(&mut world);
