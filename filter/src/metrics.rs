@@ -2,7 +2,7 @@
 
 use core::cell::RefCell;
 
-use portcullis_policy::{BundleState, Counter, LimitStatus, Policy, Settled};
+use portcullis_policy::{BundleState, Counter, FeedsState, LimitStatus, Policy, Settled};
 
 use crate::hostcall::{self, HostError, MetricKind};
 
@@ -140,6 +140,19 @@ pub(crate) fn bundle(bundle: &BundleState<'_>) {
             }
         }
     });
+}
+
+/// Notes how the threat bundle stands
+pub(crate) fn feeds(feeds: &FeedsState) {
+    for (name, value) in [
+        ("portcullis.threat.created_at", feeds.created_at),
+        ("portcullis.threat.age_seconds", feeds.age),
+        ("portcullis.threat.version", feeds.version),
+        ("portcullis.threat.bytes", feeds.bytes),
+        ("portcullis.threat.is_current", feeds.is_current.into()),
+    ] {
+        note_known(MetricKind::Gauge, name, value);
+    }
 }
 
 /// What changes with a policy only is defined each time.

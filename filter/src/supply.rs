@@ -28,6 +28,9 @@ pub(crate) fn tick(root: u32, policy: &Rc<Policy>) -> bool {
             for bundle in engine.bundles(policy, moment.monotonic) {
                 metrics::bundle(&bundle);
             }
+            if let Some(feeds) = engine.feeds(policy, moment) {
+                metrics::feeds(&feeds);
+            }
         });
     }
     supply.is_busy

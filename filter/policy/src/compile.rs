@@ -125,7 +125,7 @@ fn read(
         .unwrap_or_default();
     let threat = map
         .take("threat")
-        .map(|threat| threat::read(&threat, errors))
+        .map(|threat| threat::read(&threat, namespace, errors))
         .unwrap_or_default();
     let keeps_quotas = map
         .take("quotas")

@@ -22,13 +22,14 @@ use self::domain::Stop;
 use self::draft::Draft;
 use self::examine::{Finding, Knowledge, examine};
 use self::quota::Replay;
-pub use self::supply::{BundleState, Notice, Supply};
+pub use self::supply::{BundleState, FeedsState, Notice, Supply};
 use self::supply::{MAX_REPLICAS, Replicas};
 use crate::access::Source;
 use crate::account::{AccountStore, StoreError};
 use crate::asks::Asks;
 use crate::client::{ClientCharge, Clients};
 use crate::credential;
+use crate::feeds::Shelves;
 use crate::forward::Edits;
 use crate::key::lookup::Lookups;
 use crate::key::{Key, KeyBundle, KeyDigest, KeyStore};
@@ -58,6 +59,7 @@ pub struct Engine {
     lookups: Lookups,
     replicas: Replicas,
     listings: Listings,
+    shelves: Shelves,
 }
 
 /// What an engine begins with; the same for all workers that share a store
@@ -262,6 +264,7 @@ impl Engine {
             lookups: Lookups::default(),
             replicas: LruCache::new(MAX_REPLICAS),
             listings: Listings::default(),
+            shelves: Shelves::default(),
         }
     }
 
@@ -348,6 +351,7 @@ impl Engine {
             keys: &mut self.keys,
             lookups: &mut self.lookups,
             replicas: &self.replicas,
+            shelves: &self.shelves,
             resolved,
             now: moment.monotonic,
         };
@@ -543,7 +547,7 @@ impl Engine {
         }
         draft.found_good(&route);
         if let Some(verdict) = &rule.verdict {
-            draft.judge(verdict, rule, &body, class, &mut edits);
+            draft.judge(verdict, rule, &body, class, &mut edits, &self.shelves);
         }
         draft.edits = Some(edits);
         self.settle_principal(

@@ -68,6 +68,7 @@ mod enforcement;
 mod engine;
 mod entitlement;
 mod error;
+mod feeds;
 mod format;
 mod forward;
 mod grants;
@@ -110,15 +111,16 @@ mod window;
 pub use account::{AccountStore, Change, MapStore, StoreError};
 pub use bucket::{Bucket, Refused};
 pub use callout::{Answer, Failure, Query, Response};
+pub use civil::format_instant;
 #[cfg(any(test, feature = "bundle-writer"))]
-pub use civil::{format_instant, read_instant};
+pub use civil::read_instant;
 pub use client::parse_client;
 #[cfg(feature = "advice")]
 pub use compile::advice::{Advice, Level};
 pub use counter::Counter;
 pub use engine::{
-    AwaitBody, AwaitClient, Body, BundleState, Decision, Engine, Lesson, Notice, Outcome, Settings,
-    Step, Supply, Waiting,
+    AwaitBody, AwaitClient, Body, BundleState, Decision, Engine, FeedsState, Lesson, Notice,
+    Outcome, Settings, Step, Supply, Waiting,
 };
 pub use error::ConfigError;
 pub use forward::{Edit, Edits, RESERVED_PREFIX, is_reserved};

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 use ipnet::IpNet;
-use portcullis_threat::{Lists, Model};
+use portcullis_threat::{Bundle, Judge, Lists, Model};
 
 use crate::account::AccountKey;
 use crate::bucket::Bucket;
@@ -17,6 +17,7 @@ use crate::counter::Series;
 use crate::enforcement::Enforcement;
 use crate::entitlement::{Allowances, Entitlement};
 use crate::error::ConfigError;
+use crate::feeds::{self, Feeds, Shelves};
 use crate::host;
 use crate::key::lookup::Lookup;
 use crate::key::{Key, KeyBundle, KeyRing, KeyTerms};
@@ -67,6 +68,38 @@ pub struct Policy {
 pub(crate) struct Threat {
     pub(crate) lists: Lists,
     pub(crate) model: Model,
+    pub(crate) reveal: Reveal,
+    pub(crate) feeds: Option<Feeds>,
+}
+
+/// What callers see of the feeds behind a verdict
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Reveal {
+    /// That there is a match
+    None,
+    /// What is listed, and what as
+    #[default]
+    Category,
+    /// Also by whom
+    Source,
+}
+
+impl Threat {
+    /// Who judges by it, at this time (seconds since 1970)
+    pub(crate) fn judge<'a>(&'a self, shelves: &'a Shelves, now: u64) -> Judge<'a> {
+        let judge = Judge::new(self.model, now).with_lists(&self.lists);
+        let Some(feeds) = &self.feeds else {
+            return judge;
+        };
+        let Some(bundle) = shelves.live(feeds) else {
+            return judge.without_bundle();
+        };
+        let judge = judge.with_bundle_until(bundle, feeds.until(bundle));
+        match feeds::tables(bundle) {
+            Some(tables) => judge.with_tables(tables),
+            None => judge,
+        }
+    }
 }
 
 /// What becomes of decisions
@@ -174,6 +207,12 @@ impl Policy {
         &self.threat.lists
     }
 
+    /// The threat bundle that the policy brings along
+    #[must_use]
+    pub fn threat_seed(&self) -> Option<&Bundle> {
+        self.threat.feeds.as_ref()?.seed.as_ref()
+    }
+
     /// How targets are judged under it
     #[must_use]
     pub fn threat_model(&self) -> Model {
@@ -257,7 +296,9 @@ impl Policy {
     /// [`Engine::supply`](crate::Engine::supply) again and again
     #[must_use]
     pub fn wants_supply(&self) -> bool {
-        self.mode != Mode::Disabled && self.apis.iter().any(|api| api.source.is_some())
+        let fetches_keys = || self.apis.iter().any(|api| api.source.is_some());
+        // A bundle that comes with the policy alone has an age to be told too.
+        self.mode != Mode::Disabled && (self.threat.feeds.is_some() || fetches_keys())
     }
 
     /// A number for the document, below 2^48: another one under every change, for a gauge

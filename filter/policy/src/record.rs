@@ -32,7 +32,7 @@ use crate::trace::TraceId;
 /// `class`, `remaining`, `limit_status` (of a rate
 /// with a queue: `PASSED`, `DELAYED` or `REJECTED`), `wait_ms`, `over` (limits that it is over and that only
 /// tag), `shadow` (what rules would have done that don't bind), `exempt`, `expired` (slots that nobody gave
-/// back), `verdict`, `score`, `quota` and `quota_remaining`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
+/// back), `verdict`, `score`, `threat_bundle` (when the bundle of feeds was made, and its digest), `quota` and `quota_remaining`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The decision's id
@@ -62,6 +62,8 @@ pub struct Record {
 pub(crate) struct Extras {
     /// The target in the form that the policy asks for
     pub(crate) target: Option<String>,
+    /// What the threat bundle is called that the target was judged by
+    pub(crate) feeds: Option<String>,
     /// The quota that the request spends, and what is left of it
     pub(crate) quota: Option<(Name, u64)>,
     /// The client's address, where the policy asks for it
@@ -284,6 +286,7 @@ impl Record {
             text("shadow", extras.shadow().as_deref());
             text("exempt", extras.exempt.as_ref().map(|rule| &*rule.path));
             text("target", extras.target.as_deref());
+            text("threat_bundle", extras.feeds.as_deref());
             text("client", self.client(extras).as_deref());
             text(
                 "quota",

@@ -126,7 +126,7 @@ impl<I: Intake> Replica<I> {
         &mut self,
         source: &Source,
         time: Time,
-        intake: impl FnOnce() -> I,
+        intake: &dyn Fn() -> I,
         store: &mut dyn AccountStore,
     ) -> Turn<I> {
         match core::mem::replace(&mut self.phase, Phase::Idle) {
@@ -152,7 +152,7 @@ impl<I: Intake> Replica<I> {
         &mut self,
         source: &Source,
         time: Time,
-        intake: impl FnOnce() -> I,
+        intake: &dyn Fn() -> I,
         store: &mut dyn AccountStore,
     ) -> Turn<I> {
         let manifest = Manifest::read(source.id, store);

@@ -95,6 +95,8 @@ pub(crate) struct VerdictRule {
     /// Classes that are answered here; all where there are none
     pub(crate) when: Vec<Rc<str>>,
     pub(crate) on_unknown: OnUnknown,
+    /// The same where the feeds are too old to know, or missing
+    pub(crate) stale: OnUnknown,
     pub(crate) enforcement: Enforcement,
     pub(crate) rule: Rc<Rule>,
 }

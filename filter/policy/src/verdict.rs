@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::id::DecisionId;
 use crate::node::Node;
+use crate::policy::Reveal;
 use crate::trace::TraceId;
 
 /// What a verdict answers
@@ -23,14 +24,18 @@ pub(crate) struct Asked<'a> {
     pub(crate) decision: &'a DecisionId,
     pub(crate) trace: Option<&'a TraceId>,
     pub(crate) snapshot: &'a str,
+    /// Seconds since it was made, where it has an age
+    pub(crate) snapshot_age: Option<u64>,
+    pub(crate) reveal: Reveal,
     pub(crate) engine: &'static str,
     pub(crate) stale: bool,
 }
 
 /// The verdict as a header's value: a structured item with parameters (RFC 9651)
-pub(crate) fn to_header(verdict: &Verdict<'_>, target: &Target<'_>) -> String {
+pub(crate) fn to_header(verdict: &Verdict<'_>, target: &Target<'_>, stale: bool) -> String {
     let (word, kind) = (verdict.classification.word(), target.kind().word());
-    format!("{word};type={kind};score={}", verdict.score.get())
+    let stale = if stale { ";stale" } else { "" };
+    format!("{word};type={kind};score={}{stale}", verdict.score.get())
 }
 
 /// The answer to the caller
@@ -43,9 +48,14 @@ pub(crate) fn to_json(verdict: &Verdict<'_>, asked: &Asked<'_>) -> Vec<u8> {
         decision,
         trace,
         snapshot,
+        snapshot_age,
+        reveal,
         engine,
         stale,
     } = *asked;
+    let is_told = reveal != Reveal::None;
+    // What isn't told is not said another way.
+    let told = if is_told { &*verdict.hits } else { &[] };
     let decision_text = decision.text();
     let registrable_domain = match target.host() {
         Some(Host::Domain(name)) => registrable.and_then(|at| name.get(at..)),
@@ -83,7 +93,7 @@ pub(crate) fn to_json(verdict: &Verdict<'_>, asked: &Asked<'_>) -> Vec<u8> {
             complete: false,
             engine,
             snapshot,
-            snapshot_age_s: None,
+            snapshot_age_s: snapshot_age,
             stale,
         },
         risk_score: verdict.score.get(),
@@ -91,13 +101,17 @@ pub(crate) fn to_json(verdict: &Verdict<'_>, asked: &Asked<'_>) -> Vec<u8> {
         classification: verdict.classification.word(),
         categories: verdict
             .categories()
+            .filter(|_| is_told)
             .map(|category| category.word())
             .collect(),
-        indicators: verdict.hits.iter().map(IndicatorJson::new).collect(),
+        indicators: told
+            .iter()
+            .map(|hit| IndicatorJson::new(hit, reveal))
+            .collect(),
         evidence: verdict
             .evidence
             .iter()
-            .map(|found| EvidenceJson::new(found, verdict))
+            .map(|found| EvidenceJson::new(found, told))
             .collect(),
         recommended_actions: verdict.actions().iter().map(action).collect(),
         cache: Cache {
@@ -154,16 +168,21 @@ struct IndicatorJson<'a> {
     r#type: &'a str,
     value: &'a str,
     r#match: &'a str,
-    feed: &'a str,
+    /// Never of another than the policy itself, unless sources are revealed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feed: Option<&'a str>,
 }
 
 impl<'a> IndicatorJson<'a> {
-    fn new(hit: &'a Hit<'a>) -> Self {
+    fn new(hit: &'a Hit<'a>, reveal: Reveal) -> Self {
         Self {
             r#type: hit.kind,
             value: &hit.value,
             r#match: hit.how.word(),
-            feed: hit.feed.map_or("policy", |feed| feed.name),
+            feed: match hit.feed {
+                None => Some("policy"),
+                Some(feed) => Some(feed.name).filter(|_| reveal == Reveal::Source),
+            },
         }
     }
 }
@@ -177,13 +196,14 @@ struct EvidenceJson {
 }
 
 impl EvidenceJson {
-    fn new(evidence: &Evidence, verdict: &Verdict<'_>) -> Self {
+    fn new(evidence: &Evidence, hits: &[Hit<'_>]) -> Self {
         let detail = match evidence.code {
             Code::FeedMatch => {
-                let hit = verdict.hits.iter().find(|hit| !hit.embedded);
+                let hit = hits.iter().find(|hit| !hit.embedded);
                 hit.map(|hit| format!("listed: {} ({})", hit.value, hit.how.word()).into())
             }
             Code::AddressInternal => Some("the address is private, local or reserved".into()),
+            Code::BundleStale => Some("the feeds are too old, or not there".into()),
             Code::UrlInvalid => Some("the URL has no host that a browser would open".into()),
             _ => None,
         };

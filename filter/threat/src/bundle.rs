@@ -19,7 +19,7 @@ mod writer;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-pub use adoption::{Adoption, Shelf, Terms};
+pub use adoption::{Adoption, Delivery, Shelf, Terms};
 pub use feed::Feed;
 pub use refusal::Refusal;
 pub use row::{Row, Scope};

@@ -46,6 +46,8 @@ pub struct Judge<'a> {
     lists: Option<&'a Lists>,
     /// With the time until which some feed of it is current
     bundle: Option<(&'a Bundle, u64)>,
+    /// Whether there ought to be one that isn't there
+    lacks_bundle: bool,
     tables: Option<Tables<'a>>,
     now: u64,
 }
@@ -72,6 +74,7 @@ impl<'a> Judge<'a> {
             model,
             lists: None,
             bundle: None,
+            lacks_bundle: false,
             tables: None,
             now,
         }
@@ -91,6 +94,25 @@ impl<'a> Judge<'a> {
     pub fn with_bundle(self, bundle: &'a Bundle) -> Self {
         Self {
             bundle: Some((bundle, bundle.current_until())),
+            ..self
+        }
+    }
+
+    /// With feeds that count until then (seconds since 1970), or as long as some feed of them is current
+    #[must_use]
+    pub fn with_bundle_until(self, bundle: &'a Bundle, until: u64) -> Self {
+        Self {
+            bundle: Some((bundle, bundle.current_until().min(until))),
+            ..self
+        }
+    }
+
+    /// Without the feeds that there ought to be: what no other list knows is as unknown as from stale feeds
+    #[must_use]
+    pub fn without_bundle(self) -> Self {
+        Self {
+            bundle: None,
+            lacks_bundle: true,
             ..self
         }
     }
@@ -121,10 +143,10 @@ impl<'a> Judge<'a> {
         self.close(target, case)
     }
 
-    /// Whether no feed of the bundle is current any more
+    /// Whether no feed of the bundle is current any more, or it is missing
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.bundle.is_some_and(|(_, until)| until < self.now)
+        self.lacks_bundle || self.bundle.is_some_and(|(_, until)| until < self.now)
     }
 
     /// Collects what there is on a target itself

@@ -31,7 +31,7 @@ mod target;
 mod verdict;
 mod web;
 
-pub use bundle::{Adoption, Bundle, Refusal, Row, Shelf, Terms};
+pub use bundle::{Adoption, Bundle, Delivery, Refusal, Row, Shelf, Terms};
 pub use evidence::{Category, Code, Evidence, EvidenceList, Points};
 pub use hash::Digest;
 pub use judge::{Judge, Model};

@@ -10,92 +10,25 @@
     reason = "test code"
 )]
 
+mod served;
+
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::Duration;
 
 use portcullis_corpus::envoy::Tools;
 use portcullis_corpus::envoy::config::{self, Listener};
 use portcullis_corpus::envoy::process::{Directory, Process};
 use portcullis_corpus::envoy::upstream::Upstream;
-use portcullis_corpus::wire::h1::{self, Incoming};
-use portcullis_corpus::wire::stream::{Address, Connection, Deadline};
+use portcullis_corpus::wire::h1;
+use portcullis_corpus::wire::stream::{Address, Connection};
 use portcullis_corpus::wire::{Message, h1 as client};
 use portcullis_corpus::{Document, Profile};
 use portcullis_policy::{BundleWriter, DigestScheme};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// A server of one static file: ranges, entity tags.
-#[derive(Default)]
-struct Served {
-    /// `None`: it is away.
-    file: Option<(Vec<u8>, &'static str)>,
-    /// Pages that it gave out.
-    pages: usize,
-    /// Questions, answered or not.
-    asked: usize,
-}
-
-type Shared = Arc<Mutex<Served>>;
-
-fn serve(socket: &Path) -> Shared {
-    let shared = Shared::default();
-    let listener = UnixListener::bind(socket).unwrap();
-    let served = Arc::clone(&shared);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let served = Arc::clone(&served);
-            thread::spawn(move || {
-                let mut connection = Connection::accepted(stream, deadline());
-                if let Ok(Some(request)) = h1::read_request(&mut connection) {
-                    let answer = answer(&mut served.lock().unwrap(), &request);
-                    // Envoy may have gone.
-                    let _ = connection.write_all(&answer);
-                }
-            });
-        }
-    });
-    shared
-}
-
-fn answer(served: &mut Served, request: &Incoming) -> Vec<u8> {
-    served.asked += 1;
-    let Some((file, etag)) = &served.file else {
-        return Vec::new();
-    };
-    let asked = |name: &str| {
-        let value = request.headers.iter().find(|(other, _)| other == name);
-        value.map(|(_, value)| String::from_utf8(value.clone()).unwrap())
-    };
-    let head = |status: &str, length: usize, more: &str| {
-        format!(
-            "HTTP/1.1 {status}\r\netag: {etag}\r\ncontent-length: {length}\r\nconnection: close\r\n{more}\r\n"
-        )
-    };
-    if asked("if-none-match").is_some_and(|known| known == *etag) {
-        return head("304 Not Modified", 0, "").into_bytes();
-    }
-    let range = asked("range").unwrap();
-    let (from, to) = range
-        .strip_prefix("bytes=")
-        .unwrap()
-        .split_once('-')
-        .unwrap();
-    let from: usize = from.parse().unwrap();
-    let to = to.parse::<usize>().unwrap().min(file.len() - 1);
-    let more = format!("content-range: bytes {from}-{to}/{}\r\n", file.len());
-    let page = file.get(from..=to).unwrap();
-    served.pages += 1;
-    [
-        head("206 Partial Content", page.len(), &more).as_bytes(),
-        page,
-    ]
-    .concat()
-}
+use served::{deadline, serve};
 
 fn hex(key: &str) -> String {
     Sha256::digest(key)
@@ -139,10 +72,6 @@ struct Gate {
     process: Process,
     address: Address,
     _upstream: Upstream,
-}
-
-fn deadline() -> Deadline {
-    Deadline::after(Duration::from_secs(60))
 }
 
 impl Gate {

@@ -480,7 +480,9 @@ fn advise_denied(root: &At<'_>, said: &mut Said) {
 
 /// Indicators that repeat others, and such that nobody asks
 fn advise_indicators(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
-    let lists = root.at("threat").and_then(|at| at.at("indicators"));
+    let threat = root.at("threat");
+    let lists = threat.as_ref().and_then(|at| at.at("indicators"));
+    let bundle = threat.as_ref().and_then(|at| at.at("bundle"));
     let mut count = 0usize;
     for (list, at) in lists
         .iter()
@@ -516,17 +518,21 @@ fn advise_indicators(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
         .flat_map(|routes| routes.each())
         .filter_map(|(_, route)| route.at("verdict"))
         .collect();
-    match (&lists, verdicts.is_empty()) {
+    let verdicts_are_none = verdicts.is_empty();
+    match (&lists, verdicts_are_none) {
         (Some(lists), true) if count > 0 => {
             said.warn(&lists.path, "no route has a verdict made of them".into());
         }
-        (_, false) if count == 0 => {
+        (_, false) if count == 0 && bundle.is_none() => {
             for verdict in verdicts {
                 let message = "there are no indicators: nothing is ever malicious";
                 said.warn(&verdict.path, message.into());
             }
         }
         _ => {}
+    }
+    if let (Some(bundle), true) = (bundle, verdicts_are_none) {
+        said.warn(&bundle.path, "no route has a verdict made of it".into());
     }
 }
 

@@ -10,6 +10,7 @@ use base64ct::{Base64, Encoding};
 
 use super::Variables;
 use super::api::{Context, Shared};
+use super::service::File;
 use super::{quota, service};
 use crate::account::AccountKey;
 use crate::enforcement::Enforcement;
@@ -109,7 +110,15 @@ pub(super) fn read<'n>(
         keys.inline = read_inline(&inline, terms, scopes, errors);
     }
     if let Some(mut bundle) = bundle.and_then(|bundle| bundle.map(errors)) {
-        keys.source = service::read_source(&mut bundle, terms, errors);
+        let file = File {
+            home: &[b"bundle", &terms.home().bytes()],
+            page: PAGE,
+            bytes: 1024..=64 << 20,
+            max_bytes: 16 << 20,
+            may_be_stale: true,
+            kind: RuleKind::Key,
+        };
+        keys.source = service::read_source(&mut bundle, &file, errors);
         keys.seed = bundle.take("seed");
         if keys.seed.is_none() && bundle.take("cluster").is_none() {
             errors.push(
@@ -122,6 +131,11 @@ pub(super) fn read<'n>(
     map.finish(errors);
     keys
 }
+
+/// Bytes of a page of keys
+///
+/// What a worker copies, hashes and checks in one go: about a millisecond.
+const PAGE: usize = 64 * 1024;
 
 const FORMATS: &[(&str, bool)] = &[("any", false), ("portcullis", true)];
 

@@ -416,10 +416,9 @@ fn read_verdict(at: &At<'_>, classes: &[&Class], errors: &mut Errors) -> Option<
         ("answer", OnUnknown::Answer),
         ("forward", OnUnknown::Forward),
     ];
-    let on_unknown = map
-        .take("on_unknown")
-        .and_then(|at| at.word(words, errors))
-        .unwrap_or(OnUnknown::Answer);
+    let mut word = |name| map.take(name).and_then(|at| at.word(words, errors));
+    let on_unknown = word("on_unknown").unwrap_or(OnUnknown::Answer);
+    let stale = word("stale").unwrap_or(OnUnknown::Forward);
     let enforcement = super::enforcement(&mut map, errors);
     map.finish(errors);
     Some(VerdictRule {
@@ -427,6 +426,7 @@ fn read_verdict(at: &At<'_>, classes: &[&Class], errors: &mut Errors) -> Option<
         field: field?,
         when,
         on_unknown,
+        stale,
         rule: Rule::new(RuleKind::Verdict, &at.path),
     })
 }

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::rc::Rc;
 use alloc::string::ToString;
+use core::ops::RangeInclusive;
 
 use super::quantity::read_span;
 use crate::account::AccountKey;
@@ -75,21 +76,37 @@ pub(super) fn read_lookup(
     }))
 }
 
-/// Bytes of a page of keys
-///
-/// What a worker copies, hashes and checks in one go: about a millisecond.
-const PAGE: usize = 64 * 1024;
+/// What there is to know of a kind of files
+pub(super) struct File<'a> {
+    /// Whose it is: two, for what else makes it another file is added
+    pub(super) home: &'a [&'a [u8]; 2],
+    /// Bytes of a page
+    pub(super) page: usize,
+    /// What the policy may say of its length
+    pub(super) bytes: RangeInclusive<u64>,
+    /// Its length at the most, unless the policy says otherwise
+    pub(super) max_bytes: usize,
+    /// Whether silence of its source makes it stale; else it is as old as it says
+    pub(super) may_be_stale: bool,
+    pub(super) kind: RuleKind,
+}
 
 /// Reads the fields of `bundle` that say where it comes from; `None` where it comes with the policy alone
 pub(super) fn read_source(
     map: &mut Map<'_>,
-    terms: &KeyTerms,
+    file: &File<'_>,
     errors: &mut Errors,
 ) -> Option<Rc<Source>> {
     let at = map.take("cluster");
     let path_at = map.take("path");
-    let others =
-        ["authority", "max_bytes", "max_stale", "refresh", "timeout"].map(|name| map.take(name));
+    let max_stale = if file.may_be_stale {
+        map.take("max_stale")
+    } else {
+        None
+    };
+    let [authority_at, max_bytes, refresh, timeout] =
+        ["authority", "max_bytes", "refresh", "timeout"].map(|name| map.take(name));
+    let others = [authority_at, max_bytes, max_stale, refresh, timeout];
     let Some(at) = at else {
         for at in others.into_iter().chain([path_at]).flatten() {
             errors.push(
@@ -106,7 +123,10 @@ pub(super) fn read_source(
     }
     let path = path_at.and_then(|at| target(&at, errors));
     let authority = authority_at.and_then(|at| authority(&at, errors));
-    let max_bytes = max_bytes.map_or(Some(16 << 20), |at| at.integer(1024..=64 << 20, errors));
+    let max_bytes = match max_bytes {
+        Some(at) => usize::try_from(at.integer(file.bytes.clone(), errors)?).ok(),
+        None => Some(file.max_bytes),
+    };
     let mut span = |at: Option<At<'_>>, range, default| {
         at.map_or(Some(default), |at| read_span(&at, range, errors))
     };
@@ -114,22 +134,18 @@ pub(super) fn read_source(
     let refresh = span(refresh, SECOND..=24 * HOUR, MINUTE);
     let timeout = span(timeout, 10 * MILLISECOND..=30 * SECOND, 5 * SECOND);
     let (cluster, path) = (cluster?, path?);
+    let [label, home] = file.home;
     Some(Rc::new(Source {
-        id: AccountKey::hash(&[
-            b"bundle",
-            &terms.home().bytes(),
-            cluster.as_bytes(),
-            path.as_bytes(),
-        ]),
+        id: AccountKey::hash(&[label, home, cluster.as_bytes(), path.as_bytes()]),
         authority: authority.unwrap_or_else(|| cluster.into()),
         cluster: cluster.into(),
         path: path.into(),
         timeout: u32::try_from(timeout?.checked_div(MILLISECOND)?).ok()?,
         refresh: refresh?,
         max_stale: max_stale?,
-        max_bytes: usize::try_from(max_bytes?).ok()?,
-        page: PAGE,
-        rule: Rule::new(RuleKind::Key, &map.path),
+        max_bytes: max_bytes?,
+        page: file.page,
+        rule: Rule::new(file.kind, &map.path),
     }))
 }
 

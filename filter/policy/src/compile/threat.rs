@@ -1,15 +1,44 @@
 //! Reading `threat`.
 
-use portcullis_threat::{Category, ListKind, Lists, Model};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
+use base64ct::{Base64, Encoding};
+use portcullis_threat::{Bundle, Category, Digest, ListKind, Lists, Model};
+
+use super::quantity::read_span;
+use super::service::{self, File};
+use crate::feeds::Feeds;
 use crate::node::Node;
-use crate::policy::Threat;
+use crate::policy::{Reveal, Threat};
 use crate::reader::{At, Errors};
+use crate::record::RuleKind;
 
 /// Most indicators that a policy may list itself
 const MAX_INDICATORS: usize = 10_000;
 
-pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Threat {
+const REVEALS: &[(&str, Reveal)] = &[
+    ("category", Reveal::Category),
+    ("none", Reveal::None),
+    ("source", Reveal::Source),
+];
+
+/// Bytes of a page of a threat bundle: what a worker copies and hashes in one go
+const PAGE: usize = 256 * 1024;
+
+/// Most bytes of a bundle: unless the policy says otherwise, and as it may say
+const MAX_BYTES: usize = 16 << 20;
+const BYTES: RangeInclusive<u64> = 1024..=256 << 20;
+
+/// Longest bundle that a policy brings along, in bytes
+const MAX_SEED: usize = 8 << 20;
+
+const SECOND: u64 = 1_000_000_000;
+const HOUR: u64 = 3600 * SECOND;
+
+pub(super) fn read(at: &At<'_>, namespace: &str, errors: &mut Errors) -> Threat {
     let mut threat = Threat::default();
     let Some(mut map) = at.map(errors) else {
         return threat;
@@ -18,10 +47,27 @@ pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Threat {
     if let Some(model) = &model {
         threat.model = model.word(Model::WORDS, errors).unwrap_or_default();
     }
-    let lists = match model {
-        Some(_) => map.take("indicators"),
-        None => map.require("indicators", errors),
+    if let Some(reveal) = map.take("reveal") {
+        threat.reveal = reveal.word(REVEALS, errors).unwrap_or_default();
+    }
+    let bundle = map.take("bundle");
+    let licences = match (&bundle, map.take("licences")) {
+        (Some(_), None) => map.require("licences", errors),
+        (None, Some(licences)) => {
+            errors.push(&licences.path, "belongs to a bundle: write bundle too");
+            None
+        }
+        (_, licences) => licences,
     };
+    let lists = match (&model, &bundle) {
+        (None, None) => map.require("indicators", errors),
+        _ => map.take("indicators"),
+    };
+    if let Some(bundle) = bundle {
+        let licences = licences.map(|licences| read_licences(&licences, errors));
+        let licences = licences.unwrap_or_default();
+        threat.feeds = read_bundle(&bundle, licences, namespace, errors);
+    }
     if let Some(mut lists) = lists.and_then(|lists| lists.map(errors)) {
         let mut count = 0usize;
         for (name, list) in [
@@ -49,6 +95,92 @@ pub(super) fn read(at: &At<'_>, errors: &mut Errors) -> Threat {
     }
     map.finish(errors);
     threat
+}
+
+/// Reads `licences`: those that feeds of a bundle may have
+fn read_licences(at: &At<'_>, errors: &mut Errors) -> Vec<String> {
+    let list = at.strings(errors).unwrap_or_default();
+    if list.is_empty() && matches!(at.node, Node::List(_)) {
+        errors.push(&at.path, "must name at least one licence");
+    }
+    let licences = list.iter().filter_map(|at| at.string(errors));
+    licences.map(ToString::to_string).collect()
+}
+
+/// Reads `bundle`: where the threat bundle comes from, and what it must be
+fn read_bundle(
+    at: &At<'_>,
+    licences: Vec<String>,
+    namespace: &str,
+    errors: &mut Errors,
+) -> Option<Feeds> {
+    let mut map = at.map(errors)?;
+    let pin = map.take("sha256").and_then(|at| {
+        let digest = Digest::from_hex(at.string(errors)?);
+        let pin = digest.and_then(|digest| <[u8; 32]>::try_from(digest.as_bytes()).ok());
+        if pin.is_none() {
+            errors.push(
+                &at.path,
+                "must be 64 hexadecimal digits, as portcullis feed inspect tells them",
+            );
+        }
+        pin
+    });
+    let max_age = map.take("max_age");
+    let max_age = max_age.and_then(|at| read_span(&at, 60 * SECOND..=30 * 24 * HOUR, errors));
+    // What a policy allows is part of what a bundle is known by: one of other terms is another one.
+    let terms = format!("{namespace}\n{}\n{pin:?}", licences.join("\n"));
+    let file = File {
+        home: &[b"threats", terms.as_bytes()],
+        page: PAGE,
+        bytes: BYTES,
+        max_bytes: MAX_BYTES,
+        may_be_stale: false,
+        kind: RuleKind::Verdict,
+    };
+    let source = service::read_source(&mut map, &file, errors);
+    let seed_at = map.take("seed");
+    if seed_at.is_none() && map.take("cluster").is_none() {
+        errors.push(
+            &map.path,
+            "must say where it comes from: cluster and path, or seed",
+        );
+    }
+    map.finish(errors);
+    let mut feeds = Feeds {
+        // What nobody replaces gets older; its feeds say themselves until when they are current.
+        max_age: max_age
+            .or(source.as_ref().map(|_| 6 * HOUR))
+            .map(|age| age.div_ceil(SECOND)),
+        source,
+        seed: None,
+        licences,
+        pin,
+    };
+    if let Some(at) = seed_at {
+        feeds.seed = read_seed(&at, &feeds, errors);
+    }
+    Some(feeds)
+}
+
+/// Reads a bundle in base 64 (RFC 4648, section 4, with padding)
+fn read_seed(at: &At<'_>, feeds: &Feeds, errors: &mut Errors) -> Option<Bundle> {
+    let text = at.string(errors)?;
+    let bytes = Base64::decode_vec(text).ok();
+    let Some(bytes) = bytes.filter(|bytes| bytes.len() <= MAX_SEED) else {
+        errors.push(
+            &at.path,
+            "must be a threat bundle in base64, in one line, 8 MiB at most",
+        );
+        return None;
+    };
+    let terms = portcullis_threat::Terms {
+        not_after: None,
+        ..feeds.terms(0)
+    };
+    Bundle::open(bytes, &terms)
+        .map_err(|refusal| errors.push(&at.path, format!("{}: {refusal}", refusal.word())))
+        .ok()
 }
 
 /// An indicator is a string, or a value with its category.

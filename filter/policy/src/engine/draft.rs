@@ -7,13 +7,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use portcullis_threat::{Classification, Judge, Target};
+use portcullis_threat::{Classification, Target};
 
 use super::domain::Domains;
 use super::quota::Replay;
 use super::{Decision, Outcome};
 use crate::account::StoreError;
 use crate::bucket::Bucket;
+use crate::feeds::{self, Shelves};
 use crate::forward::Edits;
 use crate::grpc::Grpc;
 use crate::id::DecisionId;
@@ -350,6 +351,7 @@ impl Draft {
         body: &Node,
         class: Option<&Class>,
         edits: &mut Edits,
+        shelves: &Shelves,
     ) {
         let Some(Node::String(input)) = body.get(&verdict_rule.field) else {
             return;
@@ -357,7 +359,9 @@ impl Draft {
         let target = Target::classify(input);
         let policy = Rc::clone(&self.policy);
         let now = self.wall.checked_div(1_000_000_000).unwrap_or_default();
-        let judge = Judge::new(policy.threat.model, now).with_lists(&policy.threat.lists);
+        let judge = policy.threat.judge(shelves, now);
+        let bundle = policy.threat.feeds.as_ref();
+        let bundle = bundle.and_then(|feeds| shelves.live(feeds));
         let verdict = judge.judge(&target);
         self.verdict = Some((verdict.classification, verdict.score.get()));
         let target_text = match self.policy.recording.target {
@@ -368,8 +372,15 @@ impl Draft {
         if target_text.is_some() {
             self.extras().target = target_text;
         }
+        let version = bundle.map(feeds::version);
+        if version.is_some() {
+            self.extras().feeds.clone_from(&version);
+        }
         let unknown = verdict.classification == Classification::Unknown;
-        let forwards = unknown && verdict_rule.on_unknown == OnUnknown::Forward;
+        let stale = judge.is_stale();
+        let forwards = unknown
+            && (verdict_rule.on_unknown == OnUnknown::Forward
+                || stale && verdict_rule.stale == OnUnknown::Forward);
         if !verdict_rule.enforcement.binds(self.who) {
             if verdict_rule.answers(class) && !forwards {
                 self.would(Reason::Answered, &verdict_rule.rule);
@@ -378,7 +389,7 @@ impl Draft {
         }
         if !verdict_rule.answers(class) || forwards {
             if rule.annotates {
-                edits.verdict = Some(verdict::to_header(&verdict, &target));
+                edits.verdict = Some(verdict::to_header(&verdict, &target, stale));
             }
             return;
         }
@@ -392,9 +403,11 @@ impl Draft {
                 .extras
                 .as_ref()
                 .and_then(|extras| extras.trace.as_ref()),
-            snapshot: policy.revision(),
+            snapshot: version.as_deref().unwrap_or(policy.revision()),
+            snapshot_age: bundle.map(|bundle| now.saturating_sub(bundle.created())),
+            reveal: policy.threat.reveal,
             engine: judge.model().word(),
-            stale: judge.is_stale(),
+            stale,
         };
         self.answer = Some(Answer::Verdict(verdict::to_json(&verdict, &asked)));
         self.found(Reason::Answered, Rc::clone(&verdict_rule.rule));

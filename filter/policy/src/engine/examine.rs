@@ -15,6 +15,7 @@ use crate::account::AccountStore;
 use crate::client;
 use crate::credential;
 use crate::enforcement::Enforcement;
+use crate::feeds::Shelves;
 use crate::host;
 use crate::key::lookup::{Known, Lookups, Resolution};
 use crate::key::{Exempted, Key, KeyStore};
@@ -54,6 +55,7 @@ pub(super) struct Knowledge<'a> {
     pub(super) keys: &'a mut KeyStore,
     pub(super) lookups: &'a mut Lookups,
     pub(super) replicas: &'a Replicas,
+    pub(super) shelves: &'a Shelves,
     /// What came of the question that these checks have asked before
     pub(super) resolved: Option<&'a Resolved<'a>>,
     /// Monotonic nanoseconds
@@ -386,7 +388,9 @@ impl Knowledge<'_> {
     /// Whether every bundle that the policy names was loaded once
     fn is_ready(&self, policy: &Policy) -> bool {
         let mut sourced = policy.apis.iter().filter(|api| api.source.is_some());
+        let feeds = policy.threat.feeds.as_ref();
         sourced.all(|api| self.keys.bundle(api).is_some())
+            && feeds.is_none_or(|feeds| self.shelves.live(feeds).is_some())
     }
 }
 

@@ -9,17 +9,26 @@ use core::num::NonZeroUsize;
 
 use lru::LruCache;
 
+use portcullis_threat::{Delivery, Refusal};
+
 use super::Engine;
 use crate::account::{AccountKey, AccountStore};
 use crate::asks::Topic;
 use crate::callout::Query;
+use crate::feeds::{self, Feeds};
 use crate::key::{Adoption, KeyBundle};
 use crate::policy::{Api, Policy};
 use crate::replica::{Came, Intake, Replica, Source, Time, Turn};
 use crate::request::Moment;
 
 /// What a worker knows of files
-pub(super) type Replicas = LruCache<AccountKey, Replica<Box<Adoption>>>;
+pub(super) type Replicas = LruCache<AccountKey, Replica<Inbound>>;
+
+/// A file on its way in
+pub(super) enum Inbound {
+    Keys(Box<Adoption>),
+    Threats(Box<Delivery>),
+}
 
 /// Files that are known at the same time, those of former policies among them
 pub(super) const MAX_REPLICAS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(255);
@@ -58,6 +67,21 @@ pub struct BundleState<'a> {
     pub age: u64,
 }
 
+/// How the threat bundle stands, for gauges; all zero without one
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FeedsState {
+    /// When the bundle in force was made, in seconds since the Unix epoch
+    pub created_at: u64,
+    /// Seconds since then
+    pub age: u64,
+    /// The first 48 bits of its digest
+    pub version: u64,
+    /// Its length
+    pub bytes: u64,
+    /// Whether its feeds still count
+    pub is_current: bool,
+}
+
 impl Engine {
     /// Does the next small thing for each file that a policy names
     ///
@@ -75,7 +99,30 @@ impl Engine {
                 self.supply_keys(api, source, moment, store, &mut supply);
             }
         }
+        if let Some(feeds) = &policy.threat.feeds
+            && let Some(source) = &feeds.source
+        {
+            self.supply_threats(feeds, source, moment, store, &mut supply);
+        }
         supply
+    }
+
+    /// How the threat bundle of a policy stands; `None` where it wants none
+    #[must_use]
+    pub fn feeds(&self, policy: &Policy, moment: Moment) -> Option<FeedsState> {
+        let feeds = policy.threat.feeds.as_ref()?;
+        let now = seconds(moment.wall);
+        let Some(bundle) = self.shelves.live(feeds) else {
+            return Some(FeedsState::default());
+        };
+        let [a, b, c, d, e, f, ..] = *bundle.digest();
+        Some(FeedsState {
+            created_at: bundle.created(),
+            age: now.saturating_sub(bundle.created()),
+            version: u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+            bytes: u64::try_from(bundle.len()).unwrap_or(u64::MAX),
+            is_current: now <= feeds.until(bundle).min(bundle.current_until()),
+        })
     }
 
     /// How the bundles of a policy's APIs stand
@@ -106,14 +153,105 @@ impl Engine {
         store: &mut dyn AccountStore,
         supply: &mut Supply,
     ) {
+        let intake = || {
+            let adoption = Adoption::against(Rc::clone(&api.terms), source.max_bytes);
+            Inbound::Keys(Box::new(adoption))
+        };
+        let what = || format!("key bundle of {}", api.name);
+        let came = match self.turn(source, moment, &intake, store, supply) {
+            Ok(None) => return,
+            Ok(Some(inbound)) => inbound,
+            Err(error) => return supply.say(&what(), true, &error),
+        };
+        let before = self.keys.bundle(api).map(|bundle| bundle.generated_at());
+        let finished = match came {
+            Inbound::Keys(adoption) => adoption.finish().map_err(|error| error.to_string()),
+            Inbound::Threats(_) => Err(String::new()),
+        };
+        let good = match finished.and_then(|bundle| not_older(bundle, before)) {
+            Ok(bundle) => {
+                let (revision, keys) = (bundle.revision(), bundle.count());
+                supply.say(
+                    &what(),
+                    false,
+                    &format!("{keys} keys of revision {revision}"),
+                );
+                self.keys.adopt(bundle);
+                Ok(())
+            }
+            Err(error) => {
+                supply.say(&what(), true, &error);
+                Err(error)
+            }
+        };
+        self.adopted(source, moment, good, store);
+    }
+
+    fn supply_threats(
+        &mut self,
+        feeds: &Feeds,
+        source: &Source,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+        supply: &mut Supply,
+    ) {
+        if self.shelves.supplies(source.id) {
+            // Whatever was known of it has lost what it had adopted.
+            self.replicas.pop(&source.id);
+        }
+        let Some(awaited) = self
+            .shelves
+            .of(source.id)
+            .map(|shelf| shelf.expect(source.max_bytes))
+        else {
+            return;
+        };
+        let intake = || Inbound::Threats(Box::new(awaited.afresh()));
+        let what = "threat bundle";
+        let came = match self.turn(source, moment, &intake, store, supply) {
+            Ok(None) => return,
+            Ok(Some(inbound)) => inbound,
+            Err(error) => return supply.say(what, true, &error),
+        };
+        let good = match (came, self.shelves.of(source.id)) {
+            (Inbound::Threats(delivery), Some(shelf)) => {
+                let terms = feeds.terms(seconds(moment.wall));
+                let taken = shelf.take(*delivery, &terms);
+                taken.map_err(said)
+            }
+            _ => Err(String::new()),
+        };
+        match (&good, self.shelves.live(feeds)) {
+            (Ok(()), Some(bundle)) => {
+                let (version, bytes) = (feeds::version(bundle), bundle.len());
+                supply.say(what, false, &format!("{version}, {bytes} bytes"));
+            }
+            (Ok(()), None) => {}
+            (Err(error), _) => supply.say(what, true, error),
+        }
+        self.adopted(source, moment, good, store);
+    }
+
+    /// Lets a file have its turn; it is to be [`adopted`](Self::adopted) when it is in whole
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its source, or with the file.
+    fn turn(
+        &mut self,
+        source: &Source,
+        moment: Moment,
+        intake: &dyn Fn() -> Inbound,
+        store: &mut dyn AccountStore,
+        supply: &mut Supply,
+    ) -> Result<Option<Inbound>, String> {
         let now = moment.monotonic;
-        let [_, random] = halves(moment.decision);
-        let time = Time { now, random };
         let replica = self
             .replicas
             .get_or_insert_mut(source.id, || Replica::new(now));
-        let intake = || Box::new(Adoption::against(Rc::clone(&api.terms), source.max_bytes));
-        match replica.turn(source, time, intake, store) {
+        let turn = replica.turn(source, time(moment), intake, store);
+        let mut came = Ok(None);
+        match turn {
             Turn::Nothing => {}
             Turn::Ask(query) => {
                 let topic = Topic::Page(source.id, source.page);
@@ -122,41 +260,63 @@ impl Engine {
                     None => replica.answered(Came::not_asked()),
                 }
             }
-            Turn::Whole(adoption) => {
-                let before = self.keys.bundle(api).map(|bundle| bundle.generated_at());
-                let finished = adoption.finish().map_err(|error| error.to_string());
-                let good = finished.and_then(|bundle| not_older(bundle, before));
-                match good {
-                    Ok(bundle) => {
-                        let (revision, keys) = (bundle.revision(), bundle.count());
-                        supply.say(api, false, &format!("{keys} keys of revision {revision}"));
-                        self.keys.adopt(bundle);
-                        replica.adopted(source, time, Ok(()), store);
-                    }
-                    Err(error) => {
-                        supply.say(api, true, &error);
-                        replica.adopted(source, time, Err(error), store);
-                    }
-                }
-            }
-            Turn::Failed(error) => supply.say(api, true, &error),
+            Turn::Whole(inbound) => came = Ok(Some(inbound)),
+            Turn::Failed(error) => came = Err(error),
         }
         supply.is_busy |= replica.is_busy();
+        came
+    }
+
+    /// Tells what became of a file that was in whole
+    fn adopted(
+        &mut self,
+        source: &Source,
+        moment: Moment,
+        good: Result<(), String>,
+        store: &mut dyn AccountStore,
+    ) {
+        if let Some(replica) = self.replicas.get_mut(&source.id) {
+            replica.adopted(source, time(moment), good, store);
+        }
+    }
+}
+
+fn time(moment: Moment) -> Time {
+    let [_, random] = halves(moment.decision);
+    Time {
+        now: moment.monotonic,
+        random,
     }
 }
 
 impl Supply {
-    fn say(&mut self, api: &Api, is_warning: bool, what: &str) {
+    fn say(&mut self, file: &str, is_warning: bool, what: &str) {
         let fate = if is_warning { "not loaded" } else { "loaded" };
-        let text = format!("key bundle of {} {fate}: {what}", api.name);
+        let text = format!("{file} {fate}: {what}");
         self.notices.push(Notice { text, is_warning });
     }
 }
 
-impl Intake for Box<Adoption> {
+impl Intake for Inbound {
     fn feed(&mut self, page: &[u8]) -> Result<(), String> {
-        Adoption::feed(self, page).map_err(|error| error.to_string())
+        match self {
+            Self::Keys(adoption) => adoption.feed(page).map_err(|error| error.to_string()),
+            Self::Threats(delivery) => delivery.push(page).map_err(said),
+        }
     }
+}
+
+/// Why a threat bundle is refused: the word by which it is looked for, and what it means
+fn said(refusal: Refusal) -> String {
+    let word = refusal.word();
+    match refusal {
+        Refusal::Licence(feed) => format!("{word}: {refusal}: that of feed {feed}"),
+        _ => format!("{word}: {refusal}"),
+    }
+}
+
+fn seconds(wall: u64) -> u64 {
+    wall.checked_div(1_000_000_000).unwrap_or_default()
 }
 
 /// Refuses to go back: who can make a service tell what it told before could bring back revoked keys

@@ -1,5 +1,6 @@
 //! From a document to a policy.
 
+use base64ct::{Base64, Encoding};
 use portcullis_policy::{ConfigError, MapStore, Policy};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -124,7 +125,14 @@ pub(crate) fn everything() -> Value {
             "sample": { "allowed": "1%", "refused": "100%" },
         },
         "explain": { "header": "x-portcullis-explain", "keys": ["k-plain"] },
-        "threat": { "indicators": {
+        "threat": {
+            "model": "quick/2",
+            "reveal": "source",
+            "licences": ["CC0-1.0"],
+            "bundle": { "cluster": "feeds", "path": "/threat.bundle", "authority": "feeds.example", "refresh": "30s",
+                "max_age": "6h", "max_bytes": 100_000, "timeout": "2s",
+                "seed": Base64::encode_string(&crate::feeds::bundle(1_793_491_200, 3_976_300_000)) },
+            "indicators": {
             "urls": [{ "value": "http://evil.example/x", "category": "malware" }],
             "domains": ["evil.example"],
             "networks": ["198.51.100.0/24", { "value": "192.0.2.7" }],

@@ -14,6 +14,7 @@ mod configuration;
 mod denial;
 mod domain;
 mod entitlement;
+mod feeds;
 mod gate;
 mod keys;
 mod limits;

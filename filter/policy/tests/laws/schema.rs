@@ -86,19 +86,7 @@ fn an_unknown_field_is_refused_with_its_path_wherever_it_stands() {
 fn what_is_not_built_yet_is_refused_with_its_path() {
     for (place, field, value) in [
         ("/record/sample", "observed", json!("100%")),
-        (
-            "/threat",
-            "bundle",
-            json!({ "cluster": "feeds", "path": "/threat.bundle" }),
-        ),
-        ("/threat", "licences", json!(["CC0-1.0"])),
-        ("/threat", "reveal", json!("category")),
         ("/apis/shop/routes/items", "mode", json!("shadow")),
-        (
-            "/apis/shop/routes/analyze/verdict",
-            "stale",
-            json!("forward"),
-        ),
         (
             "/apis/shop/routes/analyze/fields/target",
             "default",

@@ -1,7 +1,9 @@
 //! How bytes become a bundle: piece by piece, and never in place of a good one before they are known to be good.
 
+use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::fmt;
 use core::mem;
 
@@ -23,38 +25,52 @@ pub struct Terms<'a> {
     pub licences: Option<&'a [String]>,
     /// When the one was compiled that it replaces: an older one is not taken
     pub not_before: u64,
+    /// When it was compiled at the latest: one from the future would keep its successors out
+    pub not_after: Option<u64>,
 }
 
 /// Bytes on their way to a bundle
 ///
 /// A VM feeds them as they come ([`push`](Self::push)) and does a bounded piece of the hashing at a time
-/// ([`step`](Self::step)).
+/// ([`step`](Self::step)). Who drops it has given it up: its memory goes back to its shelf.
 pub struct Adoption {
     bytes: Vec<u8>,
     length: usize,
     hashed: usize,
     hasher: Sha256,
+    home: Spare,
 }
 
+/// The memory for the next bundle; whoever takes it brings it back
+type Spare = Rc<Cell<Vec<u8>>>;
+
 impl Adoption {
-    /// Begins with a buffer, which is used again if it is large enough
+    /// Begins with the spare buffer, which is used again if it is large enough
     ///
     /// A buffer that is too small goes before the new one comes, so that they are never both there.
-    fn begin(mut buffer: Vec<u8>, length: usize) -> Result<Self, (Refusal, Vec<u8>)> {
-        buffer.clear();
-        if buffer.capacity() < length {
-            drop(mem::take(&mut buffer));
+    fn begin(home: &Spare, length: usize, longest: usize) -> Result<Self, Refusal> {
+        if length > longest {
+            return Err(Refusal::TooLong);
+        }
+        if length < HEADER.saturating_add(SEAL) {
+            return Err(Refusal::Length);
+        }
+        let mut bytes = home.take();
+        bytes.clear();
+        if bytes.capacity() < length {
+            drop(mem::take(&mut bytes));
             // Feeds grow: with an eighth to spare the next bundle fits too.
             let spare = length.checked_add(length >> 3).unwrap_or(length);
-            if buffer.try_reserve_exact(spare).is_err() {
-                return Err((Refusal::Memory, Vec::new()));
+            if bytes.try_reserve_exact(spare.min(longest)).is_err() {
+                return Err(Refusal::Memory);
             }
         }
         Ok(Self {
-            bytes: buffer,
+            bytes,
             length,
             hashed: 0,
             hasher: Sha256::new(),
+            home: Rc::clone(home),
         })
     }
 
@@ -93,19 +109,23 @@ impl Adoption {
         self.hashed == content
     }
 
-    /// The bundle, if it is one and keeps the terms; else why not, and the buffer
-    fn finish(mut self, terms: &Terms<'_>) -> Result<Bundle, (Refusal, Vec<u8>)> {
+    /// The bundle, if it is one and keeps the terms
+    fn finish(mut self, terms: &Terms<'_>) -> Result<Bundle, Refusal> {
         self.step(usize::MAX);
-        let digest = self.hasher.finalize().into();
-        match examine(&self.bytes, self.length, &digest, terms) {
-            Ok((header, sections)) => Ok(Bundle {
-                bytes: self.bytes,
-                header,
-                sections,
-                digest,
-            }),
-            Err(refusal) => Err((refusal, self.bytes)),
-        }
+        let digest = mem::take(&mut self.hasher).finalize().into();
+        let (header, sections) = examine(&self.bytes, self.length, &digest, terms)?;
+        Ok(Bundle {
+            bytes: mem::take(&mut self.bytes),
+            header,
+            sections,
+            digest,
+        })
+    }
+}
+
+impl Drop for Adoption {
+    fn drop(&mut self) {
+        keep(&self.home, mem::take(&mut self.bytes));
     }
 }
 
@@ -131,8 +151,9 @@ impl Bundle {
             bytes,
             hashed: 0,
             hasher: Sha256::new(),
+            home: Spare::default(),
         };
-        adoption.finish(terms).map_err(|(refusal, _)| refusal)
+        adoption.finish(terms)
     }
 }
 
@@ -140,10 +161,10 @@ impl Bundle {
 ///
 /// Two buffers take turns. A VM's memory never shrinks, so they are never given back, and grow only for a bundle that
 /// fits into neither.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Shelf {
     live: Option<Bundle>,
-    spare: Vec<u8>,
+    spare: Spare,
 }
 
 impl Shelf {
@@ -158,17 +179,18 @@ impl Shelf {
     /// # Errors
     ///
     /// When it is too long, or there is no memory for it.
-    pub fn begin(&mut self, length: usize, longest: usize) -> Result<Adoption, Refusal> {
-        if length > longest {
-            return Err(Refusal::TooLong);
+    pub fn begin(&self, length: usize, longest: usize) -> Result<Adoption, Refusal> {
+        Adoption::begin(&self.spare, length, longest)
+    }
+
+    /// Awaits a bundle of at most `longest` bytes, which says itself how long it is
+    #[must_use]
+    pub fn expect(&self, longest: usize) -> Delivery {
+        Delivery {
+            home: Rc::clone(&self.spare),
+            longest,
+            adoption: None,
         }
-        if length < HEADER.saturating_add(SEAL) {
-            return Err(Refusal::Length);
-        }
-        Adoption::begin(mem::take(&mut self.spare), length).map_err(|(refusal, buffer)| {
-            self.spare = buffer;
-            refusal
-        })
     }
 
     /// Makes a bundle live whose bytes are all there
@@ -182,30 +204,81 @@ impl Shelf {
             not_before: terms.not_before.max(live),
             ..*terms
         };
-        match adoption.finish(&terms) {
-            Ok(bundle) => {
-                if let Some(old) = self.live.replace(bundle) {
-                    self.keep(old.bytes);
-                }
-                Ok(())
-            }
-            Err((refusal, buffer)) => {
-                self.keep(buffer);
-                Err(refusal)
-            }
+        let bundle = adoption.finish(&terms)?;
+        if let Some(old) = self.live.replace(bundle) {
+            keep(&self.spare, old.bytes);
+        }
+        Ok(())
+    }
+
+    /// Makes a bundle live that was delivered in whole
+    ///
+    /// # Errors
+    ///
+    /// As those of [`adopt`](Self::adopt).
+    pub fn take(&mut self, delivery: Delivery, terms: &Terms<'_>) -> Result<(), Refusal> {
+        let adoption = delivery.adoption.ok_or(Refusal::Length)?;
+        self.adopt(adoption, terms)
+    }
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shelf = f.debug_struct("Shelf");
+        shelf.field("live", &self.live).finish_non_exhaustive()
+    }
+}
+
+/// A bundle that comes in pieces; no more than a piece is hashed at a time
+pub struct Delivery {
+    home: Spare,
+    longest: usize,
+    /// Since the first piece
+    adoption: Option<Adoption>,
+}
+
+impl Delivery {
+    /// Another one for the same shelf, of which nothing has come yet
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        Self {
+            home: Rc::clone(&self.home),
+            longest: self.longest,
+            adoption: None,
         }
     }
 
-    /// Gives an adoption up and keeps its memory
-    pub fn abandon(&mut self, adoption: Adoption) {
-        self.keep(adoption.bytes);
+    /// Takes the next piece; the first one holds the header
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Shelf::begin`] and [`Adoption::push`].
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), Refusal> {
+        let adoption = match &mut self.adoption {
+            Some(adoption) => adoption,
+            None => {
+                let length = Header::read(piece)?.whole();
+                let adoption = Adoption::begin(&self.home, length, self.longest)?;
+                self.adoption.insert(adoption)
+            }
+        };
+        adoption.push(piece)?;
+        adoption.step(piece.len());
+        Ok(())
     }
+}
 
-    fn keep(&mut self, buffer: Vec<u8>) {
-        if buffer.capacity() > self.spare.capacity() {
-            self.spare = buffer;
-        }
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.adoption.fmt(f)
     }
+}
+
+/// Keeps the larger of two buffers
+fn keep(spare: &Spare, buffer: Vec<u8>) {
+    let other = spare.take();
+    let larger = buffer.capacity() > other.capacity();
+    spare.set(if larger { buffer } else { other });
 }
 
 type Examined = (Header, [super::header::Section; super::format::SECTIONS]);
@@ -250,6 +323,12 @@ fn examine(
     }
     if header.created < terms.not_before {
         return Err(Refusal::Older);
+    }
+    if terms
+        .not_after
+        .is_some_and(|latest| header.created > latest)
+    {
+        return Err(Refusal::Future);
     }
     Ok((header, sections))
 }

@@ -60,10 +60,12 @@ impl Header {
 
     /// Whether a whole bundle with this header has so many bytes
     pub(super) fn fits(&self, whole: usize) -> bool {
-        usize::try_from(self.length)
-            .ok()
-            .and_then(|length| length.checked_add(SEAL))
-            == Some(whole)
+        self.whole() == whole
+    }
+
+    /// How many bytes a whole bundle with this header has
+    pub(super) fn whole(&self) -> usize {
+        usize::try_from(self.length).map_or(usize::MAX, |length| length.saturating_add(SEAL))
     }
 
     /// Reads the section table of a whole bundle

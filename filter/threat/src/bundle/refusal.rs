@@ -27,6 +27,8 @@ pub enum Refusal {
     Licence(u8),
     /// It was compiled before the one that is live
     Older,
+    /// It was compiled later than now
+    Future,
 }
 
 impl Refusal {
@@ -45,6 +47,7 @@ impl Refusal {
             Self::Pin => "pin",
             Self::Licence(_) => "licence",
             Self::Older => "older",
+            Self::Future => "future",
         }
     }
 }
@@ -63,6 +66,7 @@ impl fmt::Display for Refusal {
             Self::Pin => "another digest than the one that is pinned",
             Self::Licence(_) => "a feed's licence is not among those that are allowed",
             Self::Older => "older than the bundle that is live",
+            Self::Future => "compiled in the future: look at the clocks",
         })
     }
 }

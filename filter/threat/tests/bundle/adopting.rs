@@ -21,10 +21,7 @@ fn taken_on(
 ) -> Result<(), Refusal> {
     let mut adoption = shelf.begin(bytes.len(), LONGEST)?;
     for chunk in bytes.chunks(chunk.max(1)) {
-        if let Err(refusal) = adoption.push(chunk) {
-            shelf.abandon(adoption);
-            return Err(refusal);
-        }
+        adoption.push(chunk)?;
         adoption.step(chunk.len() / 2);
     }
     while !adoption.step(1 << 10) {}
@@ -180,7 +177,13 @@ fn the_terms_are_kept() {
         pin: Some(&pin),
         licences: Some(&licences),
         not_before: 5,
+        not_after: Some(5),
     };
+    let early = Terms {
+        not_after: Some(4),
+        ..terms
+    };
+    assert_eq!(refused(&mut shelf, early), Err(Refusal::Future));
     assert_eq!(refused(&mut shelf, terms), Ok(()));
     assert_eq!(
         taken(&mut shelf, &sample::everything(4), 4_096),
@@ -191,16 +194,41 @@ fn the_terms_are_kept() {
 
 #[test]
 fn what_is_too_long_or_no_bundle_is_refused_before_it_is_there() {
-    let mut shelf = Shelf::default();
+    let shelf = Shelf::default();
     assert!(matches!(
         shelf.begin(LONGEST + 1, LONGEST),
         Err(Refusal::TooLong)
     ));
     assert!(matches!(shelf.begin(10, LONGEST), Err(Refusal::Length)));
-    let begun = |shelf: &mut Shelf| -> Adoption { shelf.begin(1 << 20, LONGEST).expect("memory") };
-    assert_eq!(begun(&mut shelf).push(&[b'x'; 64]), Err(Refusal::Format));
-    let first = &sample::everything(5)[..64];
-    assert_eq!(begun(&mut shelf).push(first), Err(Refusal::Length));
+    let begun = || -> Adoption { shelf.begin(1 << 20, LONGEST).expect("memory") };
+    assert_eq!(begun().push(&[b'x'; 64]), Err(Refusal::Format));
+    let bytes = sample::everything(5);
+    let first = &bytes[..64];
+    assert_eq!(begun().push(first), Err(Refusal::Length));
+    let unasked = |longest: usize, piece: &[u8]| shelf.expect(longest).push(piece);
+    assert_eq!(unasked(bytes.len(), first), Ok(()));
+    assert_eq!(unasked(bytes.len() - 1, first), Err(Refusal::TooLong));
+    assert_eq!(unasked(LONGEST, &first[..63]), Err(Refusal::Length));
+    assert_eq!(unasked(LONGEST, &[b'x'; 64]), Err(Refusal::Format));
+}
+
+proptest! {
+    #[test]
+    fn a_delivery_says_itself_how_long_it_is(piece in 64_usize..5_000, cut in any::<prop::sample::Index>()) {
+        let mut shelf = Shelf::default();
+        let bytes = sample::everything(5);
+        let deliver = |shelf: &mut Shelf, bytes: &[u8]| {
+            let mut delivery = shelf.expect(bytes.len() + SEAL);
+            bytes.chunks(piece).try_for_each(|piece| delivery.push(piece)).expect("its own pieces");
+            shelf.take(delivery, &Terms::default())
+        };
+        prop_assert_eq!(deliver(&mut shelf, &bytes), Ok(()));
+        prop_assert!(is_good(&shelf));
+        let cut = 64 + cut.index(bytes.len() - 64);
+        let mut delivery = shelf.expect(LONGEST);
+        prop_assert!(delivery.push(&bytes[..cut]).and_then(|()| shelf.take(delivery, &Terms::default())).is_err());
+        prop_assert!(is_good(&shelf));
+    }
 }
 
 #[test]
