@@ -135,6 +135,9 @@ fn without_breaks(url: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
+/// Schemes whose slashes browsers can do without (WHATWG URL, section 3.1, "special scheme")
+pub(crate) const WEB_SCHEMES: &[&str] = &["http", "https", "ftp", "ws", "wss"];
+
 /// Scheme, and what follows its `://`; `http` where there is none
 fn split_scheme(url: &[u8]) -> Option<(&[u8], &[u8])> {
     let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
@@ -150,7 +153,11 @@ fn split_scheme(url: &[u8]) -> Option<(&[u8], &[u8])> {
             .is_some_and(u8::is_ascii_alphabetic)
             .then_some((scheme, rest));
     }
-    // `host:80/path` has no scheme, `mailto:name` no host.
+    // `host:80/path` has no scheme, `mailto:name` no host; `http:80` is a scheme to browsers.
+    let is_web = |web: &&str| scheme.eq_ignore_ascii_case(web.as_bytes());
+    if WEB_SCHEMES.iter().any(is_web) {
+        return None;
+    }
     let port = rest
         .iter()
         .position(|byte| !byte.is_ascii_digit())

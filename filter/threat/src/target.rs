@@ -8,6 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::address::{self, Spelling};
 use crate::hash::{self, Digest};
 use crate::refang::refang;
+use crate::safe_browsing::WEB_SCHEMES;
 use crate::web::Web;
 
 /// A classified target
@@ -290,7 +291,7 @@ fn is_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once(':') else {
         return false;
     };
-    let is_web = ["http", "https", "ftp", "ws", "wss"]
+    let is_web = WEB_SCHEMES
         .iter()
         .any(|web| scheme.eq_ignore_ascii_case(web));
     let is_scheme = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
@@ -459,6 +460,12 @@ mod tests {
             ("http://[::ffff:1.2.3.4]/", false),
             ("http://0x7f.1/", false),
             ("http://%/", false),
+            // What browsers read without slashes is compared in the form that has them.
+            ("http:[.]hxxphttp", true),
+            ("http://.hxxphttp/", true),
+            ("http:http..", true),
+            ("http:3279880203", false),
+            ("http:evil.example", false),
         ] {
             let target = Target::classify(url);
             assert_eq!(target.web().unwrap().disagrees(), disagrees, "{url}");

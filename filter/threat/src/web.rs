@@ -46,7 +46,11 @@ impl<'a> Web<'a> {
             }
             None => None,
         };
-        let safe_browsing = SafeBrowsing::parse(raw.as_bytes());
+        // Feeds know no URL without its two slashes, but browsers open `http:evil.example`.
+        let safe_browsing = SafeBrowsing::parse(raw.as_bytes()).or_else(|| {
+            let url = url.as_ref().filter(|_| host.is_some())?;
+            SafeBrowsing::parse(url.as_str().as_bytes())
+        });
         Self {
             raw,
             url,
@@ -104,7 +108,7 @@ impl<'a> Web<'a> {
         self.url.as_ref().map_or(&self.raw, Url::as_str)
     }
 
-    /// The URL as feeds write it; `None` where they see no host
+    /// The URL as feeds write it; `None` where neither they nor browsers see a host
     #[must_use]
     pub fn safe_browsing(&self) -> Option<&SafeBrowsing> {
         self.safe_browsing.as_ref()
@@ -114,8 +118,12 @@ impl<'a> Web<'a> {
     /// is a slash to browsers alone
     pub(crate) fn browsers_form(&self) -> Option<SafeBrowsing> {
         let url = self.url.as_ref().filter(|_| self.opens())?;
-        let differs = self.safe_browsing.is_none() || self.raw.contains('\\') || self.disagrees();
-        differs.then(|| SafeBrowsing::parse(url.as_str().as_bytes()))?
+        let differs = self.raw.contains('\\') || self.disagrees();
+        let form = differs.then(|| SafeBrowsing::parse(url.as_str().as_bytes()))?;
+        form.filter(|form| {
+            let other = self.safe_browsing.as_ref();
+            other.is_none_or(|other| other.as_str() != form.as_str())
+        })
     }
 
     /// Whether browsers open it: they see a host
