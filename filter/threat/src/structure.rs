@@ -21,7 +21,7 @@ pub use view::{Site, View};
 use crate::evidence::{Code, EvidenceList, Points};
 use crate::web::Web;
 pub use features::Group;
-use features::{Feature, Input, each};
+use features::{Feature, Input, Visit, each};
 use model::Sums;
 
 /// What structure is judged by, borrowed from a bundle's sections
@@ -119,14 +119,46 @@ pub fn examine_view<'t>(
 }
 
 fn sums(input: &Input<'_, '_>, model: &Model<'_>) -> Sums {
-    let mut sums = Sums::default();
-    each(input, &mut |group, feature: Feature| {
-        sums.add(group, model.weigh(feature));
-        if feature.floor() > 0 {
-            sums.least(group, feature.floor());
-        }
-    });
+    let mut summing = Summing {
+        model,
+        sums: Sums::default(),
+        host: 0,
+        path: 0,
+    };
+    each(input, &mut summing);
+    let mut sums = summing.sums;
+    let (host, path) = model.gram_scales();
+    sums.add(Group::HostPattern, summing.host.saturating_mul(host));
+    sums.add(Group::PathPattern, summing.path.saturating_mul(path));
     sums
+}
+
+/// Weighs features as they come
+struct Summing<'m, 'a> {
+    model: &'m Model<'a>,
+    sums: Sums,
+    /// Of the runs of characters, not scaled yet
+    host: i32,
+    path: i32,
+}
+
+impl Visit for Summing<'_, '_> {
+    fn feature(&mut self, group: Group, feature: Feature) {
+        self.sums.add(group, self.model.weigh(feature));
+        if feature.floor() > 0 {
+            self.sums.least(group, feature.floor());
+        }
+    }
+
+    #[inline]
+    fn host_gram(&mut self, hash: u64) {
+        self.host = self.host.saturating_add(self.model.host_gram(hash));
+    }
+
+    #[inline]
+    fn path_gram(&mut self, hash: u64) {
+        self.path = self.path.saturating_add(self.model.path_gram(hash));
+    }
 }
 
 /// What features sum up to; where a brand's owner is at home, there is nothing to judge

@@ -217,9 +217,25 @@ const ALIKE_BUT_DIGITS: usize = 6;
 /// An address serves programs, or serves on a port of its own
 const LITERAL_SERVES: usize = 3;
 
-/// Calls `visit` with each feature
-pub(super) fn each(input: &Input<'_, '_>, visit: &mut impl FnMut(Group, Feature)) {
-    let mut dim = |dim: Dim, value: usize| visit(dim.group(), Feature::Dim(dim, value));
+/// What is done with features
+pub(super) trait Visit {
+    /// Takes a feature
+    fn feature(&mut self, group: Group, feature: Feature);
+
+    /// Takes a run of characters of the host. There are many: who sums up does without the detour.
+    fn host_gram(&mut self, hash: u64) {
+        self.feature(Group::HostPattern, Feature::HostGram(hash));
+    }
+
+    /// Takes a run of characters of the path or the query
+    fn path_gram(&mut self, hash: u64) {
+        self.feature(Group::PathPattern, Feature::PathGram(hash));
+    }
+}
+
+/// Hands each feature to a visitor
+pub(super) fn each(input: &Input<'_, '_>, visit: &mut impl Visit) {
+    let mut dim = |dim: Dim, value: usize| visit.feature(dim.group(), Feature::Dim(dim, value));
     match input.view.port {
         None => {}
         Some(80 | 443 | 8080 | 8443) => dim(Dim::OddPort, 1),
@@ -250,11 +266,11 @@ pub(super) fn each(input: &Input<'_, '_>, visit: &mut impl FnMut(Group, Feature)
     }
 }
 
-fn host<'a>(parts: &Parts<'a>, tables: &Tables<'_>, visit: &mut impl FnMut(Group, Feature)) {
+fn host<'a>(parts: &Parts<'a>, tables: &Tables<'_>, visit: &mut impl Visit) {
     let model = &tables.model;
     let hosted = !parts.platform.is_empty();
     suffixes(parts, visit);
-    let mut dim = |dim: Dim, value: usize| visit(dim.group(), Feature::Dim(dim, value));
+    let mut dim = |dim: Dim, value: usize| visit.feature(dim.group(), Feature::Dim(dim, value));
 
     // Punycode is no spelling: of such names only the letters that they stand for are looked at.
     let plain = |label: &'a [u8]| if text::is_encoded(label) { &[] } else { label };
@@ -304,13 +320,9 @@ fn host<'a>(parts: &Parts<'a>, tables: &Tables<'_>, visit: &mut impl FnMut(Group
     }
     brand(parts, tables, hosted, &mut dim);
     let field = if hosted { 5 } else { 1 };
-    grams(field, core_text, &mut |hash| {
-        visit(Group::HostPattern, Feature::HostGram(hash))
-    });
+    grams(field, core_text, |hash| visit.host_gram(hash));
     if !sub_text.is_empty() {
-        grams(2, sub_text, &mut |hash| {
-            visit(Group::HostPattern, Feature::HostGram(hash))
-        });
+        grams(2, sub_text, |hash| visit.host_gram(hash));
     }
 }
 
@@ -319,11 +331,11 @@ pub(super) fn suffix_name(kind: u8, suffix: &[u8]) -> u32 {
     (Fnv::new().byte(kind).bytes(suffix).finish() >> 32) as u32
 }
 
-fn suffixes(parts: &Parts<'_>, visit: &mut impl FnMut(Group, Feature)) {
+fn suffixes(parts: &Parts<'_>, visit: &mut impl Visit) {
     // Under a shared host, the registry's suffix is the host's and not the tenant's.
     if !parts.platform.is_empty() {
-        visit(Group::Hosting, Feature::Dim(Dim::Hosted, 1));
-        visit(
+        visit.feature(Group::Hosting, Feature::Dim(Dim::Hosted, 1));
+        visit.feature(
             Group::Hosting,
             Feature::Suffix(suffix_name(2, parts.platform)),
         );
@@ -337,10 +349,10 @@ fn suffixes(parts: &Parts<'_>, visit: &mut impl FnMut(Group, Feature)) {
         tld if tld.len() == 2 => 5,
         _ => 6,
     };
-    visit(Group::Suffix, Feature::Dim(Dim::TldKind, kind));
-    visit(Group::Suffix, Feature::Suffix(suffix_name(0, parts.tld)));
+    visit.feature(Group::Suffix, Feature::Dim(Dim::TldKind, kind));
+    visit.feature(Group::Suffix, Feature::Suffix(suffix_name(0, parts.tld)));
     if parts.registry.len() > parts.tld.len() {
-        visit(
+        visit.feature(
             Group::Suffix,
             Feature::Suffix(suffix_name(1, parts.registry)),
         );
@@ -454,13 +466,13 @@ fn homograph<'t>(core: &[u8], tables: &Tables<'t>) -> Option<(Name<'t>, usize)> 
 /// How much of a path and of a query is read letter by letter
 const LOOKED_AT: usize = 160;
 
-fn path(input: &Input<'_, '_>, visit: &mut impl FnMut(Group, Feature)) {
+fn path(input: &Input<'_, '_>, visit: &mut impl Visit) {
     let (path, query) = (input.view.path, input.view.query);
     let (mut path_buffer, mut query_buffer) = ([0u8; LOOKED_AT], [0u8; LOOKED_AT]);
     let lower = text::squeeze(path, &mut path_buffer);
     let query_lower = text::squeeze(query, &mut query_buffer);
 
-    let mut dim = |dim: Dim, value: usize| visit(dim.group(), Feature::Dim(dim, value));
+    let mut dim = |dim: Dim, value: usize| visit.feature(dim.group(), Feature::Dim(dim, value));
     if path.len() > 1 {
         let whole = text::Profile::of(path);
         dim(Dim::PathDepth, whole.slashes);
@@ -494,26 +506,23 @@ fn path(input: &Input<'_, '_>, visit: &mut impl FnMut(Group, Feature)) {
         None => {}
     }
     if path.len() > 1 {
-        grams(3, lower, &mut |hash| {
-            visit(Group::PathPattern, Feature::PathGram(hash))
-        });
+        grams(3, lower, |hash| visit.path_gram(hash));
     }
     if !query.is_empty() {
-        grams(4, query_lower, &mut |hash| {
-            visit(Group::PathPattern, Feature::PathGram(hash))
-        });
+        grams(4, query_lower, |hash| visit.path_gram(hash));
     }
 }
 
 /// Hashes of the runs of three to five characters, borders and whole tokens included
-fn grams(field: u64, text: &[u8], visit: &mut impl FnMut(u64)) {
+fn grams(field: u64, text: &[u8], mut visit: impl FnMut(u64)) {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let border = [b'^'];
     let mut window = 0u64;
     let mut length = 0u32;
     let mut token = Fnv::new();
     let mut token_length = 0u32;
-    for byte in border.iter().chain(text).chain(b"$") {
+    let bytes = core::iter::once(&b'^').chain(text).chain(b"$");
+    // Not a loop: a chain is walked piece by piece only from within.
+    bytes.for_each(|byte| {
         let byte = if byte.is_ascii_digit() { b'0' } else { *byte };
         window = window << 8 | u64::from(byte);
         length = length.saturating_add(1);
@@ -534,7 +543,7 @@ fn grams(field: u64, text: &[u8], visit: &mut impl FnMut(u64)) {
             token = Fnv::new();
             token_length = 0;
         }
-    }
+    });
 }
 
 /// How usual the letters of a name follow each other, in sixteen steps; 0 is the most unusual

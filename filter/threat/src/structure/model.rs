@@ -110,6 +110,24 @@ impl<'a> Model<'a> {
         signed(self.bigrams, at)
     }
 
+    /// The weight of a run of characters in a host, without its scale
+    #[inline]
+    pub(super) fn host_gram(&self, hash: u64) -> i32 {
+        signed(self.host_grams, gram_at(hash, self.host_bits))
+    }
+
+    /// The weight of a run of characters in a path or a query, without its scale
+    #[inline]
+    pub(super) fn path_gram(&self, hash: u64) -> i32 {
+        signed(self.path_grams, gram_at(hash, self.path_bits))
+    }
+
+    /// What the weights of runs of characters are multiplied with, of hosts and of paths
+    pub(super) fn gram_scales(&self) -> (i32, i32) {
+        let [.., host, path] = self.scales;
+        (host.into(), path.into())
+    }
+
     /// The weight of a feature
     pub(super) fn weigh(&self, feature: Feature) -> i32 {
         let (weight, scale) = match feature {
@@ -118,8 +136,8 @@ impl<'a> Model<'a> {
                 Some(index) => (signed(self.suffixes, index), 1),
                 None => (0, 1),
             },
-            Feature::HostGram(hash) => (signed(self.host_grams, gram_at(hash, self.host_bits)), 2),
-            Feature::PathGram(hash) => (signed(self.path_grams, gram_at(hash, self.path_bits)), 3),
+            Feature::HostGram(hash) => (self.host_gram(hash), 2),
+            Feature::PathGram(hash) => (self.path_gram(hash), 3),
         };
         let scale = self.scales.get::<usize>(scale).copied().unwrap_or(0);
         weight.saturating_mul(i32::from(scale))
@@ -169,7 +187,7 @@ pub mod write {
 
     use super::{BIGRAMS, CLASSES, DENSE, Feature, GREATEST, MAGIC, Model, dense_at, gram_at};
     pub use crate::structure::features::Group;
-    use crate::structure::features::{Input, class, dimension_group, each};
+    use crate::structure::features::{Input, Visit, class, dimension_group, each};
     use crate::structure::{Tables, View};
 
     /// A model before it is bytes. Weights lie one after the other: dimensions, suffixes, host grams, path
@@ -269,7 +287,7 @@ pub mod write {
         let suffixes = DENSE;
         let hosts = suffixes.saturating_add(model.suffixes.len());
         let paths = hosts.saturating_add(model.host_grams.len());
-        each(&Input::of(view, tables), &mut |group, feature| {
+        let mut places = Places(|group, feature| {
             let place = match feature {
                 Feature::Dim(dim, value) => dense_at(dim, value),
                 Feature::Suffix(name) => match model.suffix_index(name) {
@@ -281,6 +299,15 @@ pub mod write {
             };
             visit(place, group);
         });
+        each(&Input::of(view, tables), &mut places);
+    }
+
+    struct Places<F>(F);
+
+    impl<F: FnMut(Group, Feature)> Visit for Places<F> {
+        fn feature(&mut self, group: Group, feature: Feature) {
+            (self.0)(group, feature);
+        }
     }
 
     /// The sum of a URL, in 1/1024 of a logit
