@@ -17,6 +17,10 @@ pub(crate) fn refang(text: &str) -> Option<String> {
         Cow::Borrowed(text)
     };
     let text = text.as_ref();
+    let is_usual = text.starts_with("http") || !text.starts_with(['h', 'H', 'm', 'M', 'f', 'F']);
+    if is_usual && !text.bytes().any(|byte| matches!(byte, b'[' | b'(' | b'{')) {
+        return None;
+    }
     let mut plain = String::with_capacity(text.len());
     let mut rest = text;
     let mut changed = false;

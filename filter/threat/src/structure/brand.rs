@@ -95,7 +95,7 @@ impl<'a> Brands<'a> {
         if !(4..=LONGEST).contains(&length) {
             return None;
         }
-        let wanted = mask(text);
+        let wanted = u64::from(mask(text)) | STRONG_BIT;
         let (names, _) = self.names.as_chunks::<NAME>();
         // Two edits are much to overlook in less than nine letters.
         let reach = if length < 9 { 1 } else { 2 };
@@ -105,22 +105,32 @@ impl<'a> Brands<'a> {
             if own_length.abs_diff(length) > usize::from(most) {
                 continue;
             }
+            // An edit changes at most one letter for another: two bits.
+            let may_be = if most == 1 {
+                any_near::<2>
+            } else {
+                any_near::<4>
+            };
             let range = self.range(own_length, own_length)?;
-            for (i, [a, b, c, d, _, _, _, flags]) in (range.start..).zip(names.get(range)?) {
-                // An edit changes at most one letter for another: two bits.
-                let differ = u32::from_le_bytes([*a, *b, *c, *d]) ^ wanted;
-                if flags & STRONG == 0 || has_more_bits(differ, most.saturating_mul(2)) {
+            let own = names.get(range.clone())?;
+            for (first, some) in (range.start..).step_by(SOME).zip(own.chunks(SOME)) {
+                if !may_be(some, wanted) {
                     continue;
                 }
-                let Some((found, _)) = self.raw(i) else {
-                    continue;
-                };
-                let distance = distance(text, found, most);
-                if distance == 0 {
-                    return None;
-                }
-                if distance <= most && best.is_none_or(|(_, least)| distance < least) {
-                    best = Some((i, distance));
+                for (i, one) in (first..).zip(some) {
+                    if !may_be(core::slice::from_ref(one), wanted) {
+                        continue;
+                    }
+                    let Some((found, _)) = self.raw(i) else {
+                        continue;
+                    };
+                    let distance = distance(text, found, most);
+                    if distance == 0 {
+                        return None;
+                    }
+                    if distance <= most && best.is_none_or(|(_, least)| distance < least) {
+                        best = Some((i, distance));
+                    }
                 }
             }
         }
@@ -161,12 +171,15 @@ impl<'a> Brands<'a> {
         if owners.get(found) == Some(&key) {
             return true;
         }
+        if !everywhere {
+            return false;
+        }
         let (labels, _) = self.labels.as_chunks::<4>();
         let key = name(label).to_be_bytes();
         let found = partition(labels.len(), |i| {
             labels.get(i).is_some_and(|own| *own < key)
         });
-        everywhere && labels.get(found) == Some(&key)
+        labels.get(found) == Some(&key)
     }
 
     /// The names of a range of lengths
@@ -212,12 +225,22 @@ impl<'a> Brands<'a> {
     }
 }
 
-/// Whether more than so many bits are set; there are few, and not all machines count them at once
-fn has_more_bits(mut bits: u32, most: u8) -> bool {
-    for _ in 0..most {
-        bits &= bits.wrapping_sub(1);
-    }
-    bits != 0
+/// Where a record has [`STRONG`]
+const STRONG_BIT: u64 = (STRONG as u64) << 56;
+/// How many records are looked at together, without a branch
+const SOME: usize = 16;
+
+/// Whether one of these records is of a strong name whose letters differ in at most so many bits. Most are of none,
+/// and machines compare several at once.
+fn any_near<const BITS: usize>(records: &[[u8; NAME]], wanted: u64) -> bool {
+    records.iter().fold(false, |any, record| {
+        let differ = u64::from_le_bytes(*record) ^ wanted;
+        let mut letters = differ & u64::from(u32::MAX);
+        for _ in 0..BITS {
+            letters &= letters.wrapping_sub(1);
+        }
+        any | ((letters | (differ & STRONG_BIT)) == 0)
+    })
 }
 
 /// Which letters a text has: 26 letters, digits, everything else

@@ -160,7 +160,7 @@ impl<'a, 't> Input<'a, 't> {
             tables
                 .brands
                 .owned(parts.registrable, parts.core, everywhere)
-                || tables.brands.owned(parts.platform, &[], false)
+                || (!parts.platform.is_empty() && tables.brands.owned(parts.platform, &[], false))
         });
         Self {
             view: *view,
