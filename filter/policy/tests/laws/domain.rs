@@ -70,6 +70,9 @@ impl House {
     }
 }
 
+/// A lesson that is on its way, with what the law needs of it
+type Pending = (usize, usize, Box<Lesson>, u16, bool, usize, u64);
+
 proptest! {
     /// On whichever worker, under whichever reload, in whichever spelling: a request for a domain goes on
     /// only if a success gave access to it that was asked for after the last success that took it was
@@ -80,7 +83,7 @@ proptest! {
         // Granted (asked for at) and revoked (answered at), by domain.
         let mut granted = [None::<u64>; 4];
         let mut revoked = [None::<u64>; 4];
-        let mut pending: Vec<(usize, usize, Box<Lesson>, u16, bool, usize, u64)> = Vec::new();
+        let mut pending: Vec<Pending> = Vec::new();
         for (number, event) in events.into_iter().enumerate() {
             house.now.monotonic += 1;
             let now = house.now;
