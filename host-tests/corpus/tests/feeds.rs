@@ -31,7 +31,7 @@ use served::{deadline, serve};
 
 /// Several pages.
 const OTHERS: u32 = 100_000;
-const PAGE: usize = 256 * 1024;
+const PAGE: usize = 128 * 1024;
 
 /// A bundle of these domains and many others, with the tables of structural evidence.
 fn bundle(domains: &[&str], created: u64, licence: &str) -> Vec<u8> {

@@ -26,7 +26,7 @@ const REVEALS: &[(&str, Reveal)] = &[
 ];
 
 /// Bytes of a page of a threat bundle: what a worker copies and hashes in one go
-const PAGE: usize = 256 * 1024;
+const PAGE: usize = 128 * 1024;
 
 /// Most bytes of a bundle: unless the policy says otherwise, and as it may say
 const MAX_BYTES: usize = 16 << 20;
