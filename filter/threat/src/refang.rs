@@ -3,6 +3,8 @@
 use alloc::borrow::Cow;
 use alloc::string::String;
 
+use crate::safe_browsing::WEB_SCHEMES;
+
 /// The text as it was before somebody made it harmless; `None` when there is nothing to undo
 ///
 /// The path of a URL stays as it is: a real one may hold `[.]`. Time is linear in the text.
@@ -60,6 +62,21 @@ pub(crate) fn refang(text: &str) -> Option<String> {
             plain.push_str("://");
             rest = after;
         }
+    }
+    // Browsers look for the host behind however many slashes, and see no line breaks.
+    let scheme = WEB_SCHEMES.iter().find_map(|web| {
+        let after = strip_word(text, web).filter(|_| plain.is_empty())?;
+        after.strip_prefix(':')
+    });
+    if let Some(after) = scheme {
+        plain.push_str(text.strip_suffix(after)?);
+        rest = after;
+    }
+    let is_web = |web: &&str| strip_word(&plain, web).is_some_and(|rest| rest.starts_with(':'));
+    if WEB_SCHEMES.iter().any(is_web) {
+        let host = rest.trim_start_matches(['/', '\\', '\t', '\n', '\r']);
+        plain.push_str(rest.strip_suffix(host)?);
+        rest = host;
     }
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
     let (host, path) = rest.split_at_checked(end)?;
@@ -162,6 +179,9 @@ mod tests {
             ("203[.]0[.]113[.]7", "203.0.113.7"),
             ("hxxp://[::1]/", "http://[::1]/"),
             ("hxxp\t://evil.example/x", "http://evil.example/x"),
+            ("http:////a(.)b/c[.]d", "http:////a.b/c[.]d"),
+            ("http:/a[.]b", "http:/a.b"),
+            ("http://\t//(.)", "http://\t//."),
         ] {
             assert_eq!(refang(fanged).as_deref(), Some(plain), "{fanged}");
             assert_eq!(refang(plain), None, "{plain}");
