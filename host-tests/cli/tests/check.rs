@@ -280,8 +280,10 @@ fn the_demo_is_valid() {
         [
             "apis.cybervault.keys[3]",
             "apis.cyborux.tiers.basic",
+            "apis.cyborux.tiers.vigilant",
             "apis.cyborux.routes.webhook",
             "probes.exempt[0]",
+            "quotas.store",
         ]
     );
 }

@@ -20,8 +20,19 @@ use std::process::Command;
 ///
 /// Read from there and not copied: it is then always the one of the version in use.
 fn shipped(package: &str, file: &str) -> String {
+    // Of other platforms' dependencies the sources may not be here.
+    let version = Command::new("rustc")
+        .arg("-vV")
+        .output()
+        .expect("rustc runs");
+    let version = String::from_utf8(version.stdout).expect("rustc tells its version");
+    let host = version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .expect("rustc tells its host");
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+        .args(["--filter-platform", host])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
