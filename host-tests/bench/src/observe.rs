@@ -15,7 +15,7 @@ use std::thread;
 
 use portcullis_corpus::wire::stream::Address;
 use portcullis_corpus::wire::{Message, h1, h2};
-use portcullis_corpus::{Corpus, Protocol, Request, Response};
+use portcullis_corpus::{Corpus, Document, Protocol, Request, Response};
 use portcullis_upstream::Upstream;
 use serde_json::{Value, json};
 use xtask::clock::Start;
@@ -71,7 +71,7 @@ pub(crate) fn run(workspace: &Workspace, observe: Observe) -> Result<()> {
     let upstream = Upstream::start(([127, 0, 0, 1], 0).into())
         .map_err(|error| Failure::new(format!("no upstream: {error}"), "free a port"))?;
     let mut listeners = vec![bootstrap::forwarding(PLAIN, None)];
-    for (name, document) in &corpus.documents {
+    for (name, document) in corpus.documents.iter().filter(is_played) {
         let mut policy = document.value().clone();
         if let Some(policy) = policy.as_object_mut() {
             policy.remove("rollout");
@@ -110,12 +110,18 @@ pub(crate) fn run(workspace: &Workspace, observe: Observe) -> Result<()> {
     ))
 }
 
+/// Whether a policy can be played: a pepper would have to be in Envoy's environment.
+fn is_played((_, document): &(&String, &Document)) -> bool {
+    !document.value().to_string().contains("\"pepper\"")
+}
+
 fn lanes(envoy: &Envoy, corpus: &Corpus) -> Result<Lanes> {
     let address = |name: &str| -> Result<Address> {
         let address: SocketAddr = envoy.address(name)?;
         Ok(Address::Tcp(address))
     };
-    let names: Vec<&String> = corpus.documents.keys().collect();
+    let documents = corpus.documents.iter().filter(is_played);
+    let names: Vec<&String> = documents.map(|(name, _)| name).collect();
     let mut requests = Vec::new();
     for case in &corpus.cases {
         let policy = names.iter().position(|name| **name == case.policy);
