@@ -63,7 +63,7 @@ pub fn read_instant(text: &str) -> Option<u64> {
     parse_instant(text)
 }
 
-/// Writes an instant as [`parse_instant`] reads it; `None` behind the year 9999
+/// Writes an instant as `parse_instant` reads it; `None` behind the year 9999
 #[must_use]
 pub fn format_instant(instant: u64) -> Option<alloc::string::String> {
     let (days, second) = (instant / 86_400, instant % 86_400);
