@@ -145,6 +145,12 @@ enum Keyed {
         key: Rc<Key>,
         cost: Cost,
     },
+    /// The list of its caller's domains has to be read first
+    Ask {
+        draft: Draft,
+        key: Rc<Key>,
+        waiting: Box<Waiting>,
+    },
     /// Its body has to be read, unless its headers say that it can't be
     Body {
         waiting: AwaitBody,
@@ -433,15 +439,15 @@ impl Engine {
                     self.ask_for_key(waiting, was_key, moment, store)
                 }
                 Question::Domains(listing) => {
-                    if let Some(refused) = self.cannot_pay(&draft, &listing.key, moment, store) {
-                        return Step::Decided(draft.charged(
-                            &listing.key,
-                            moment.monotonic,
-                            refused,
-                        ));
-                    }
-                    let waiting = Waiting::new(policy, request, Question::Domains(listing));
-                    self.ask_or_decide(waiting, moment, store)
+                    let key = Rc::clone(&listing.key);
+                    draft.key = Some(Rc::clone(&key));
+                    let waiting = Waiting::new(policy, request, Question::Domains(listing)).into();
+                    let keyed = Keyed::Ask {
+                        draft,
+                        key,
+                        waiting,
+                    };
+                    self.admit(keyed, request.client, moment, store)
                 }
             },
         }
@@ -589,6 +595,14 @@ impl Engine {
             Keyed::Settle { draft, key, cost } => {
                 Step::Decided(self.settle_principal(draft, &key, cost, moment, store))
             }
+            Keyed::Ask {
+                draft,
+                key,
+                waiting,
+            } => match self.cannot_pay(&draft, &key, moment, store) {
+                Some(refused) => Step::Decided(draft.charged(&key, moment.monotonic, refused)),
+                None => self.ask_or_decide(*waiting, moment, store),
+            },
             Keyed::Body { waiting, fault } => self.await_body(waiting, fault, moment, store),
         }
     }
@@ -661,6 +675,7 @@ impl Engine {
 impl Keyed {
     fn key(&self) -> Rc<Key> {
         let (Self::Settle { key, .. }
+        | Self::Ask { key, .. }
         | Self::Body {
             waiting: AwaitBody { key, .. },
             ..
@@ -670,6 +685,7 @@ impl Keyed {
 
     fn draft(&mut self) -> &mut Draft {
         let (Self::Settle { draft, .. }
+        | Self::Ask { draft, .. }
         | Self::Body {
             waiting: AwaitBody { draft, .. },
             ..
@@ -679,6 +695,7 @@ impl Keyed {
 
     fn into_draft(self) -> Draft {
         let (Self::Settle { draft, .. }
+        | Self::Ask { draft, .. }
         | Self::Body {
             waiting: AwaitBody { draft, .. },
             ..

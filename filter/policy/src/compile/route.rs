@@ -68,6 +68,13 @@ pub(super) fn read<'n>(
             "callers without a key have no scope: write `auth: key`",
         );
     }
+    // They have one name in common: what one of them is given, all would have.
+    if access == Access::Optional && domains.is_some() {
+        errors.push(
+            &at.path,
+            "callers without a key have no domains: write `auth: key`",
+        );
+    }
     if body.is_some() && !upgrades.is_empty() {
         errors.push(
             &at.path,

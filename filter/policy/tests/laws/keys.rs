@@ -335,6 +335,20 @@ fn a_door_for_the_anonymous_is_opened_by_words_that_fit() {
         "routes.news",
         "no scope",
     );
+    for (field, value) in [
+        ("domain", "query.site"),
+        ("grants", "query.site"),
+        ("revokes", "query.site"),
+    ] {
+        check(
+            &|api| {
+                api["domain_access"] = json!({ "unknown": "refuse" });
+                api["routes"]["news"][field] = value.into();
+            },
+            "routes.news",
+            "no domains",
+        );
+    }
     check(
         &|api| api["routes"]["news"]["limits"] = json!([]),
         "routes.news.limits",
