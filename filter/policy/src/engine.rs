@@ -379,7 +379,7 @@ impl Engine {
                 }
                 draft.found(reason, rule);
                 // Who has asked has paid.
-                let charged = charged && resolved.is_none_or(|resolved| !resolved.paid);
+                let charged = charged && resolved.is_none_or(|resolved| resolved.paid == 0);
                 match request.client {
                     Some(client) => {
                         Step::Decided(self.settle_client(draft, charged, client, moment, store))
@@ -434,9 +434,9 @@ impl Engine {
                 self.admit(keyed, request.client, moment, store)
             }
             Finding::Ask(question) => match question {
-                Question::Key { was_key, .. } => {
+                Question::Key(..) => {
                     let waiting = Waiting::new(policy, request, question);
-                    self.ask_for_key(waiting, was_key, moment, store)
+                    self.ask_for_key(waiting, moment, store)
                 }
                 Question::Domains(listing) => {
                     let key = Rc::clone(&listing.key);

@@ -79,6 +79,18 @@ pub enum Service {
     Answers(Answer),
     /// None.
     Fails(Outage),
+    /// One after the other; the last one to whatever is asked then.
+    InTurn(Vec<Service>),
+}
+
+impl Service {
+    /// What it answers to the question of this number, counted from 0.
+    pub fn nth(&self, question: usize) -> Option<&Self> {
+        match self {
+            Self::InTurn(turns) => turns.get(question).or(turns.last()),
+            alike => Some(alike),
+        }
+    }
 }
 
 /// How a service fails.

@@ -270,6 +270,7 @@ impl NativeSession<'_> {
         let seen = Seen::from_map(&fields, query.body.clone(), &[]);
         let cluster = query.cluster.to_string();
         let is_there = self.clusters.contains(&cluster);
+        let turn = self.asked.get(&cluster).map_or(0, Vec::len);
         if is_there {
             self.asked.entry(cluster.clone()).or_default().push(seen);
         }
@@ -280,9 +281,10 @@ impl NativeSession<'_> {
             portcullis_policy::Answer::Response(portcullis_policy::Response { headers, body })
         };
         let (status, fields);
-        let (answer, waited) = match step.clusters.get(&cluster) {
+        let service = step.clusters.get(&cluster);
+        let (answer, waited) = match service.and_then(|service| service.nth(turn)) {
             _ if !is_there => failed(Failure::Refused),
-            None | Some(Service::Fails(Outage::Unreachable)) => (
+            None | Some(Service::InTurn(_)) | Some(Service::Fails(Outage::Unreachable)) => (
                 respond(&unreachable, b"upstream connect error"),
                 Duration::ZERO,
             ),

@@ -118,10 +118,11 @@ struct StepSource {
     expect: Expect,
 }
 
-/// An answer, or `{ fails: ... }`.
+/// An answer, `{ fails: ... }`, or a list of those.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
 enum ServiceSource {
+    InTurn(Vec<ServiceSource>),
     Fails(FailsSource),
     Answers(Answer),
 }
@@ -135,14 +136,18 @@ struct FailsSource {
 /// The services of a step, by cluster: its own and its case's.
 fn services(sources: [&BTreeMap<String, ServiceSource>; 2]) -> BTreeMap<String, Service> {
     let all = sources.into_iter().flatten();
-    all.map(|(cluster, source)| {
-        let service = match source {
-            ServiceSource::Fails(FailsSource { fails }) => Service::Fails(*fails),
-            ServiceSource::Answers(answer) => Service::Answers(answer.clone()),
-        };
-        (cluster.clone(), service)
-    })
-    .collect()
+    all.map(|(cluster, source)| (cluster.clone(), source.service()))
+        .collect()
+}
+
+impl ServiceSource {
+    fn service(&self) -> Service {
+        match self {
+            Self::InTurn(turns) => Service::InTurn(turns.iter().map(Self::service).collect()),
+            Self::Fails(FailsSource { fails }) => Service::Fails(*fails),
+            Self::Answers(answer) => Service::Answers(answer.clone()),
+        }
+    }
 }
 
 #[derive(Clone, Deserialize)]

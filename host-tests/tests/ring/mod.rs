@@ -134,8 +134,13 @@ impl Session for WasmtimeSession<'_> {
         self.now = self.now.max(step.at);
         let arrival = Arrival::new(&step.request, self.run.protocol);
         for cluster in self.clusters {
-            let reply = reply(step.clusters.get(cluster));
-            self.world.replace(cluster, reply, Duration::ZERO);
+            let service = step.clusters.get(cluster);
+            self.world.replace(cluster, reply(service), Duration::ZERO);
+            if let Some(Service::InTurn(turns)) = service {
+                for turn in turns.iter().skip(1) {
+                    self.world.on(cluster, reply(Some(turn)), Duration::ZERO);
+                }
+            }
         }
         self.world.take_made();
         let worker = self.world.worker(0).map_err(|error| error.to_string())?;
@@ -160,8 +165,10 @@ impl Session for WasmtimeSession<'_> {
 
 /// What a service answers.
 fn reply(service: Option<&Service>) -> CalloutReply {
-    match service {
-        None | Some(Service::Fails(Outage::Unreachable)) => CalloutReply::Unreachable,
+    match service.and_then(|service| service.nth(0)) {
+        None | Some(Service::InTurn(_)) | Some(Service::Fails(Outage::Unreachable)) => {
+            CalloutReply::Unreachable
+        }
         Some(Service::Fails(Outage::Broken)) => CalloutReply::Broken,
         Some(Service::Fails(Outage::Silent)) => CalloutReply::Silence,
         Some(Service::Answers(answer)) => {

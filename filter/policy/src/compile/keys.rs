@@ -93,13 +93,6 @@ pub(super) fn read<'n>(
     let inline = map.take("inline");
     let bundle = map.take("bundle");
     keys.lookup = map.take("lookup");
-    // A service is asked for one digest, and says whose key it is by the same.
-    if let (Some(lookup), Hashing::Peppered(_)) = (&keys.lookup, &terms.hashing) {
-        errors.push(
-            &lookup.path,
-            "lookups under a pepper are not built yet: leave one of them out",
-        );
-    }
     if inline.is_none() && bundle.is_none() && keys.lookup.is_none() {
         errors.push(
             &map.path,
@@ -278,17 +271,15 @@ fn read_key(
     errors: &mut Errors,
 ) -> Option<(KeyDigest, Key)> {
     let mut map = at.map(errors)?;
-    let (field, message) = match terms.hashing {
-        Hashing::Plain => (
-            "sha256",
-            "must be the SHA-256 digest of the key, 64 hexadecimal digits; never the key itself",
-        ),
-        Hashing::Peppered(_) => (
-            "hmac_sha256",
-            "must be the HMAC-SHA-256 of the key under the pepper, 64 hexadecimal digits; never the key itself",
-        ),
+    let message = match terms.hashing {
+        Hashing::Plain => {
+            "must be the SHA-256 digest of the key, 64 hexadecimal digits; never the key itself"
+        }
+        Hashing::Peppered(_) => {
+            "must be the HMAC-SHA-256 of the key under the pepper, 64 hexadecimal digits; never the key itself"
+        }
     };
-    let digest = map.require(field, errors).and_then(|at| {
+    let digest = map.require(terms.hashing.field(), errors).and_then(|at| {
         let digest = at.string(errors).map(KeyDigest::parse)?;
         if digest.is_none() {
             errors.push(&at.path, message);

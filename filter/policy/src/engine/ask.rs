@@ -11,8 +11,8 @@ use crate::account::AccountStore;
 use crate::asks::{Joined, Topic};
 use crate::callout::{Answer, Query};
 use crate::client::ClientCharge;
-use crate::key::lookup::{Lookup, Resolution};
-use crate::key::{Key, KeyDigest};
+use crate::key::Key;
+use crate::key::lookup::{Inquiry, Known, Lookup, Resolution};
 use crate::limiter::Charged;
 use crate::listing::{self, Listing, Page, Progress};
 use crate::policy::Policy;
@@ -30,21 +30,16 @@ pub struct Waiting {
     client: Option<Option<IpAddr>>,
     end_of_stream: bool,
     about: Question,
-    /// Whether its client has paid for the question
-    paid: bool,
+    /// Cells that its client has paid for its questions
+    paid: u64,
     resolution: Option<Resolution>,
 }
 
 /// What has to be asked
 #[derive(Debug)]
 pub(super) enum Question {
-    /// Whether there is such a key
-    Key {
-        lookup: Rc<Lookup>,
-        digest: KeyDigest,
-        /// It was a good key a while ago: its callers pay nothing for the question
-        was_key: bool,
-    },
+    /// Whether there is such a key; callers of one that was good a while ago pay nothing for it
+    Key(Rc<Lookup>, Inquiry),
     /// Which domains a caller has access to
     Domains(Box<Listing>),
 }
@@ -63,7 +58,7 @@ impl Waiting {
             client: request.client,
             end_of_stream: request.end_of_stream,
             about: question,
-            paid: false,
+            paid: 0,
             resolution: None,
         }
     }
@@ -81,7 +76,7 @@ impl Waiting {
 
     pub(crate) fn topic(&self) -> Topic {
         match &self.about {
-            Question::Key { lookup, digest, .. } => Topic::Key(Rc::clone(lookup), *digest),
+            Question::Key(lookup, inquiry) => Topic::Key(Rc::clone(lookup), inquiry.digest),
             Question::Domains(listing) => {
                 let Listing {
                     access, key, page, ..
@@ -94,7 +89,7 @@ impl Waiting {
     /// How long a call may take, in milliseconds
     fn timeout(&self) -> u32 {
         match &self.about {
-            Question::Key { lookup, .. } => lookup.timeout,
+            Question::Key(lookup, _) => lookup.timeout,
             Question::Domains(listing) => listing.list().map_or(0, |list| list.timeout),
         }
     }
@@ -113,12 +108,12 @@ impl Waiting {
         })
     }
 
-    fn client_charge(&self) -> ClientCharge<'_> {
+    fn client_charge(&self, cells: u64) -> ClientCharge<'_> {
         ClientCharge {
             table: self.policy.clients,
             client: self.client.flatten(),
             bucket: &self.policy.unauthenticated,
-            cells: 1,
+            cells,
         }
     }
 }
@@ -222,14 +217,17 @@ impl Engine {
     /// Decides on a request whose question is answered
     pub fn with_answer(
         &mut self,
-        waiting: Waiting,
+        mut waiting: Waiting,
         moment: Moment,
         store: &mut dyn AccountStore,
     ) -> Step {
+        if self.asks_on(&mut waiting, moment.monotonic) {
+            return self.ask_for_key(waiting, moment, store);
+        }
         let away = Resolution::Away;
         let policy = &waiting.policy;
         let learned = match &waiting.about {
-            Question::Key { .. } => None,
+            Question::Key(..) => None,
             Question::Domains(listing) => {
                 let learned = listing.learn(policy.max_accounts, moment.monotonic, store);
                 match learned {
@@ -245,26 +243,53 @@ impl Engine {
         };
         let step =
             waiting.request(|request| self.decide(policy, request, Some(&resolved), moment, store));
-        // A key that is none, or not good, has cost its client a cell.
+        // A key that is none, or not good, has cost its client a cell a question.
         let is_wrong =
             matches!(&step, Step::Decided(outcome) if outcome.record.reason.status() == 401);
-        if waiting.paid && !is_wrong {
-            let charge = waiting.client_charge();
+        if waiting.paid > 0 && !is_wrong {
+            let charge = waiting.client_charge(waiting.paid);
             self.clients.give_back(charge, moment.monotonic, store);
         }
         step
+    }
+
+    /// Goes on from the digest under the newest pepper to the one under the pepper before it; whether
+    /// that is to be asked for
+    ///
+    /// A service that is away is not asked again: a key that was known by either digest goes on.
+    fn asks_on(&mut self, waiting: &mut Waiting, now: u64) -> bool {
+        let Question::Key(lookup, inquiry) = &mut waiting.about else {
+            return false;
+        };
+        let Some(older) = inquiry.older.take() else {
+            return false;
+        };
+        waiting.resolution = match waiting.resolution.take() {
+            Some(Resolution::Key(key)) => Some(Resolution::Key(key)),
+            Some(Resolution::Unknown) => match self.lookups.find_one(lookup, &older, now) {
+                Known::Resolved(resolution) => Some(resolution),
+                Known::Ask(next) => {
+                    *inquiry = next;
+                    return true;
+                }
+            },
+            Some(Resolution::Away) | None => {
+                self.lookups.stale(lookup, &older, now).map(Resolution::Key)
+            }
+        };
+        false
     }
 
     /// Has a digest asked for, or decides without
     pub(super) fn ask_for_key(
         &mut self,
         waiting: Waiting,
-        was_key: bool,
         moment: Moment,
         store: &mut dyn AccountStore,
     ) -> Step {
+        let is_free = matches!(&waiting.about, Question::Key(_, inquiry) if inquiry.was_key);
         match waiting.client {
-            _ if was_key => self.ask_or_decide(waiting, moment, store),
+            _ if is_free => self.ask_or_decide(waiting, moment, store),
             Some(client) => self.pay_and_ask(waiting, client, moment, store),
             None => Step::AwaitClient(AwaitClient(Client::Ask(waiting.into()))),
         }
@@ -279,10 +304,10 @@ impl Engine {
         store: &mut dyn AccountStore,
     ) -> Step {
         waiting.client = Some(client);
-        let charge = waiting.client_charge();
+        let charge = waiting.client_charge(1);
         match self.clients.charge(charge, moment.monotonic, store) {
             Ok(Charged { result: Ok(()), .. }) => {
-                waiting.paid = true;
+                waiting.paid = waiting.paid.saturating_add(1);
                 self.ask_or_decide(waiting, moment, store)
             }
             Ok(Charged {
@@ -311,7 +336,7 @@ impl Engine {
         let now = moment.monotonic;
         let may_call = self.asks.is_asked(&topic)
             || match &waiting.about {
-                Question::Key { lookup, .. } => self.lookups.admits(lookup, now),
+                Question::Key(lookup, _) => self.lookups.admits(lookup, now),
                 Question::Domains(listing) => {
                     let list = listing.list();
                     list.is_some_and(|list| self.listings.admits(list, now))
@@ -331,7 +356,8 @@ pub(super) struct Resolved<'a> {
     pub(super) resolution: &'a Resolution,
     /// The key that is known, and how far the list of its domains is
     pub(super) listing: Option<(&'a Rc<Key>, &'a Progress)>,
-    pub(super) paid: bool,
+    /// Cells of its client's bucket
+    pub(super) paid: u64,
 }
 
 impl Waiting {

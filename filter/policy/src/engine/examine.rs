@@ -425,16 +425,9 @@ fn identify(
                 // Of a bundle that is not there, or too old, nobody knows what is not in it.
                 return unsupplied.map_or_else(|| none(Reason::KeyUnknown), |why| Ok(Err(why)));
             };
-            let digest = digests.first();
-            match knowledge.lookups.find(lookup, &digest, knowledge.now) {
+            match knowledge.lookups.find(lookup, &digests, knowledge.now) {
                 Known::Resolved(resolution) => (resolution, lookup),
-                Known::Ask { was_key } => {
-                    return Err(Question::Key {
-                        lookup: Rc::clone(lookup),
-                        digest,
-                        was_key,
-                    });
-                }
+                Known::Ask(inquiry) => return Err(Question::Key(Rc::clone(lookup), inquiry)),
             }
         }
     };

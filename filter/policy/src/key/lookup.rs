@@ -10,7 +10,7 @@ use core::num::NonZeroUsize;
 use lru::LruCache;
 
 use super::breaker::{Breaker, BreakerRule};
-use super::{Key, KeyDigest, KeyTerms};
+use super::{Key, KeyDigest, KeyDigests, KeyTerms};
 use crate::account::AccountKey;
 use crate::callout::{Answer, Query};
 use crate::record::Rule;
@@ -55,16 +55,23 @@ pub(crate) enum Resolution {
     Away,
 }
 
-/// What is known of a digest without asking
+/// What is known of a key without asking
 #[derive(Debug)]
 pub(crate) enum Known {
     /// Enough
     Resolved(Resolution),
     /// Too little, or nothing
-    Ask {
-        /// It was a key when it was asked for last
-        was_key: bool,
-    },
+    Ask(Inquiry),
+}
+
+/// What a service is asked of a key: at most two questions, one a pepper
+#[derive(Debug)]
+pub(crate) struct Inquiry {
+    pub(crate) digest: KeyDigest,
+    /// What is asked for next, should there be no key with `digest`
+    pub(crate) older: Option<KeyDigest>,
+    /// It was a key when it was asked for last
+    pub(crate) was_key: bool,
 }
 
 /// What a worker remembers of services' answers
@@ -123,28 +130,67 @@ impl Lookup {
 }
 
 impl Lookups {
+    /// What is known of a key
+    ///
+    /// A key that is known by one of its digests is known; there is none if that is known of each.
+    pub(crate) fn find(&mut self, lookup: &Rc<Lookup>, digests: &KeyDigests, now: u64) -> Known {
+        let newest = self.find_one(lookup, &digests.first(), now);
+        match (newest, digests.second()) {
+            (Known::Ask(newest), Some(older)) => match self.find_one(lookup, &older, now) {
+                Known::Resolved(Resolution::Key(key)) => Known::Resolved(Resolution::Key(key)),
+                Known::Resolved(_) => Known::Ask(newest),
+                Known::Ask(behind) => Known::Ask(Inquiry {
+                    older: Some(older),
+                    was_key: newest.was_key || behind.was_key,
+                    ..newest
+                }),
+            },
+            (Known::Resolved(Resolution::Unknown), Some(older)) => {
+                self.find_one(lookup, &older, now)
+            }
+            (known, _) => known,
+        }
+    }
+
     /// What is known of a digest
-    pub(crate) fn find(&mut self, lookup: &Rc<Lookup>, digest: &KeyDigest, now: u64) -> Known {
+    pub(crate) fn find_one(&mut self, lookup: &Rc<Lookup>, digest: &KeyDigest, now: u64) -> Known {
+        let ask = |was_key| {
+            Known::Ask(Inquiry {
+                digest: *digest,
+                older: None,
+                was_key,
+            })
+        };
         let memory = self.memory(lookup);
         if memory.unknown.get(digest).is_some_and(|until| now < *until) {
             return Known::Resolved(Resolution::Unknown);
         }
         let may_ask = memory.breaker.admits(now) && memory.in_flight < lookup.max_in_flight;
         let Some(entry) = memory.keys.get_mut(digest) else {
-            return Known::Ask { was_key: false };
+            return ask(false);
         };
         let Some(key) = entry.read_by(lookup, digest) else {
             memory.keys.pop(digest);
-            return Known::Ask { was_key: false };
+            return ask(false);
         };
         // A shorter time to live holds for what is there too.
         let fresh_until = entry.fresh_until.min(now.saturating_add(lookup.ttl));
         if now < fresh_until || (!may_ask && now < lookup.stale_until(fresh_until)) {
             return Known::Resolved(Resolution::Key(key));
         }
-        Known::Ask {
-            was_key: now < lookup.stale_until(fresh_until),
-        }
+        ask(now < lookup.stale_until(fresh_until))
+    }
+
+    /// The key with a digest, while the service is away
+    pub(crate) fn stale(
+        &mut self,
+        lookup: &Rc<Lookup>,
+        digest: &KeyDigest,
+        now: u64,
+    ) -> Option<Rc<Key>> {
+        let entry = self.memory(lookup).keys.get_mut(digest)?;
+        let is_good = now < lookup.stale_until(entry.fresh_until);
+        entry.read_by(lookup, digest).filter(|_| is_good)
     }
 
     /// Whether a digest is one of a key, as far as is remembered
@@ -205,10 +251,7 @@ impl Lookups {
                 put(&mut memory.unknown, *digest, until, lookup.max_entries);
             }
             _ => {
-                if let Some(entry) = memory.keys.get_mut(digest)
-                    && now < lookup.stale_until(entry.fresh_until)
-                    && let Some(key) = entry.read_by(lookup, digest)
-                {
+                if let Some(key) = self.stale(lookup, digest, now) {
                     return Resolution::Key(key);
                 }
             }

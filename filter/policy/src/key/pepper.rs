@@ -33,6 +33,14 @@ pub(crate) struct KeyDigests {
 const MIN_PEPPER: usize = 16;
 
 impl Hashing {
+    /// The field of a key's record that holds its digest
+    pub(crate) fn field(&self) -> &'static str {
+        match self {
+            Self::Plain => "sha256",
+            Self::Peppered(_) => "hmac_sha256",
+        }
+    }
+
     pub(crate) fn scheme(&self) -> DigestScheme {
         match self {
             Self::Plain => DigestScheme::Plain,
@@ -59,6 +67,11 @@ impl KeyDigests {
     /// The one under the first pepper, or without one
     pub(crate) fn first(&self) -> KeyDigest {
         self.first
+    }
+
+    /// The one under the pepper that the first one takes over from
+    pub(crate) fn second(&self) -> Option<KeyDigest> {
+        self.second
     }
 
     /// Each digest, the one under the first pepper first

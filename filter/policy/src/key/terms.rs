@@ -141,7 +141,7 @@ impl KeyTerms {
         key
     }
 
-    /// Reads a record that says itself which key it is of, in `sha256`: strict JSON, nothing unknown
+    /// Reads a record that says itself which key it is of, by its digest: strict JSON, nothing unknown
     pub(crate) fn read_answer(&self, record: &[u8], rule: &Rc<Rule>) -> Option<(KeyDigest, Key)> {
         let node = Node::parse_json(record).ok()?;
         let at = At {
@@ -150,7 +150,9 @@ impl KeyTerms {
         };
         let mut errors = Errors::default();
         let mut map = at.map(&mut errors)?;
-        let digest = map.take("sha256").and_then(|at| at.string(&mut errors));
+        let digest = map
+            .take(self.hashing.field())
+            .and_then(|at| at.string(&mut errors));
         let key = self.read(
             &mut map,
             Rc::clone(rule),

@@ -22,7 +22,10 @@ pub struct Upstream {
 #[derive(Debug, Default)]
 struct State {
     answer: Answer,
-    outage: Option<Outage>,
+    /// In the place of `answer`, where it is one of the gate's own services.
+    service: Option<Service>,
+    /// Requests since that was said.
+    asked: usize,
     requests: Vec<Incoming>,
     /// What came of bodies that were cut off, whenever it came.
     leaks: Vec<String>,
@@ -75,11 +78,11 @@ impl Upstream {
     /// Has a service answer this from now on, and forgets what came before.
     pub fn play(&self, service: Option<&Service>) {
         let mut state = self.lock();
-        (state.answer, state.outage) = match service {
-            None => (Answer::default(), Some(Outage::Unreachable)),
-            Some(Service::Fails(outage)) => (Answer::default(), Some(*outage)),
-            Some(Service::Answers(answer)) => (answer.clone(), None),
-        };
+        state.service = Some(match service {
+            None => Service::Fails(Outage::Unreachable),
+            Some(service) => service.clone(),
+        });
+        state.asked = 0;
         state.requests.clear();
     }
 
@@ -157,7 +160,14 @@ fn serve(connection: &mut Connection, state: &Mutex<State>) {
     };
     let (mut answer, outage) = {
         let mut state = lock(state);
-        let answer = render(&state.answer, &request.method);
+        let service = state.service.as_ref();
+        let (answer, outage) = match service.and_then(|service| service.nth(state.asked)) {
+            None | Some(Service::InTurn(_)) => (state.answer.clone(), None),
+            Some(Service::Answers(answer)) => (answer.clone(), None),
+            Some(Service::Fails(outage)) => (Answer::default(), Some(*outage)),
+        };
+        let answer = render(&answer, &request.method);
+        state.asked = state.asked.saturating_add(1);
         if !request.is_whole && !request.body.is_empty() {
             let (path, len) = (printable(&request.target), request.body.len());
             state.leaks.push(format!(
@@ -165,7 +175,7 @@ fn serve(connection: &mut Connection, state: &Mutex<State>) {
             ));
         }
         state.requests.push(request);
-        (answer, state.outage)
+        (answer, outage)
     };
     match outage {
         None => {}

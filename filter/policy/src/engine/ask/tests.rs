@@ -5,6 +5,7 @@ use std::vec::Vec;
 use super::*;
 use crate::callout::{Failure, Response};
 use crate::engine::Settings;
+use crate::key::KeyDigest;
 use crate::{Decision, MapStore};
 
 const SECOND: u64 = 1_000_000_000;
@@ -111,6 +112,25 @@ impl Gate {
     }
 }
 
+/// A policy that knows keys by their digests under two peppers
+fn peppered() -> Rc<Policy> {
+    let policy = r#"{
+      "version": 1,
+      "unauthenticated": { "rate": "1000000/s" },
+      "apis": { "shop": {
+        "hosts": ["shop.example"],
+        "keys": {
+          "pepper": { "env": ["NEW", "OLD"] },
+          "lookup": { "cluster": "keys", "path": "/k/", "timeout": "1s", "max_entries": 1 }
+        },
+        "tiers": { "basic": { "rate": "unlimited" } },
+        "routes": { "list": { "match": "GET /items" } }
+      } }
+    }"#;
+    let variable = |name: &str| Some(format!("the pepper called {name}"));
+    Rc::new(Policy::parse_with(policy.as_bytes(), "main", &variable).unwrap())
+}
+
 fn record(key: &str) -> String {
     let digest = KeyDigest::of(key.as_bytes()).to_hex();
     format!(r#"{{"id":"k","principal":"p","tier":"basic","sha256":"{digest}"}}"#)
@@ -187,4 +207,41 @@ fn another_policy_reads_what_is_remembered_anew() {
     let call = gate.ask(1, "good").unwrap();
     let told = gate.answer_key(call, "good");
     assert_eq!(told, [(1, Reason::KeyServiceUnavailable)]);
+}
+
+/// Whatever is remembered, a request asks once a pepper, and who asks the same waits on
+#[test]
+fn the_older_digest_is_asked_for_once_for_all_who_wait() {
+    let mut gate = Gate::new();
+    gate.policy = peppered();
+    let headers: [(&[u8], &[u8]); 1] = [(b":status", b"404")];
+    let none = Answer::Response(Response {
+        headers: &headers,
+        body: b"",
+    });
+    let call = gate.ask(1, "a").unwrap();
+    assert_eq!(gate.ask(2, "a"), None);
+    let mut asked = Vec::new();
+    for (stream, waiting) in gate.engine.answered(call, &none, gate.now) {
+        let moment = gate.moment();
+        match gate.engine.with_answer(waiting, moment, &mut gate.store) {
+            Step::Ask(waiting) => asked.extend(gate.engine.ask(stream, *waiting, gate.now)),
+            step => panic!("{step:?}"),
+        }
+    }
+    let [(next, query)] = &asked[..] else {
+        panic!("{asked:?}")
+    };
+    let digest = crate::key::key_digest(b"a", Some(b"the pepper called OLD")).unwrap();
+    let path = query.headers.iter().find(|(name, _)| *name == ":path");
+    assert_eq!(path.unwrap().1, format!("/k/{digest}"));
+    // Who comes now knows of the first answer, and waits for the second.
+    assert_eq!(gate.ask(3, "a"), None);
+    // Another key's answer takes the only place of one that is none.
+    let other = gate.ask(4, "b").unwrap();
+    gate.engine.answered(other, &none, gate.now);
+    let told = gate.answer(*next, &none);
+    let unknown = [1, 2, 3].map(|stream| (stream, Reason::KeyUnknown));
+    assert_eq!(told, unknown);
+    assert!(!gate.engine.is_asking());
 }
