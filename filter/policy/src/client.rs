@@ -118,6 +118,27 @@ impl Clients {
         Ok(charged(bucket, tat, now, result))
     }
 
+    /// Whether `cells` would pass; nothing is charged
+    ///
+    /// # Errors
+    ///
+    /// As of [`charge`](Self::charge).
+    pub(crate) fn peek(
+        &mut self,
+        charge: ClientCharge<'_>,
+        now: u64,
+        store: &mut dyn AccountStore,
+    ) -> Result<Charged, StoreError> {
+        let look = ClientCharge { cells: 0, ..charge };
+        let mut peeked = self.charge(look, now, store)?;
+        // What was looked at was seen.
+        let seen = self.seen.peek(&self.slot(charge.table, charge.client));
+        let tat = seen.map_or(0, |seen| seen.tat);
+        let charged = charge.bucket.charge(tat, now, charge.cells);
+        peeked.result = charged.map(|_| ());
+        Ok(peeked)
+    }
+
     /// Gives back what was charged; not later than it would have melted anyway
     pub(crate) fn give_back(
         &mut self,
@@ -342,6 +363,37 @@ mod tests {
                 .remaining,
             2
         );
+    }
+
+    #[test]
+    fn a_look_tells_what_would_pass_and_charges_nothing() {
+        let mut store = MapStore::default();
+        let mut workers = [Clients::new([1; 16]), Clients::new([1; 16])];
+        let look = |clients: &mut Clients, store: &mut MapStore, cells| {
+            let charge = ClientCharge {
+                table: AccountKey::of_clients("main"),
+                client: client("192.0.2.1"),
+                bucket: &bucket(),
+                cells,
+            };
+            clients.peek(charge, 1000 * SECOND, store).unwrap().result
+        };
+        let refused = |cells: u64| {
+            Err(Refused {
+                retry_after: cells * SECOND,
+            })
+        };
+        for (spent, results) in [
+            (1, [Ok(()), Ok(()), refused(1)]),
+            (2, [Ok(()), refused(1), refused(2)]),
+        ] {
+            spend(&mut workers[0], &mut store, "192.0.2.1", 1);
+            for worker in &mut workers {
+                for (cells, result) in [1, 2, 3].into_iter().zip(results) {
+                    assert_eq!(look(worker, &mut store, cells), result, "{spent} {cells}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -631,9 +631,9 @@ impl Engine {
                         table,
                         client,
                         bucket,
-                        cells: 0,
+                        cells: charge.cells,
                     };
-                    self.clients.charge(charge, moment.monotonic, store)
+                    self.clients.peek(charge, moment.monotonic, store)
                 }
                 None => self.limiter.peek(&charge, moment.monotonic, store),
             };

@@ -78,13 +78,13 @@ impl Gate {
         }
     }
 
-    /// Decides on a request, whatever has to be known of it
-    pub(crate) fn ask(
+    /// Decides on a request as far as its headers and its client's address go
+    pub(crate) fn at_headers(
         &mut self,
         ask: &Ask,
         moment: Moment,
         store: &mut dyn AccountStore,
-    ) -> Outcome {
+    ) -> Step {
         let headers: Vec<_> = ask
             .headers
             .iter()
@@ -101,7 +101,17 @@ impl Gate {
         while let Step::AwaitClient(waiting) = step {
             step = self.engine.with_client(waiting, ask.client, moment, store);
         }
-        match step {
+        step
+    }
+
+    /// Decides on a request, whatever has to be known of it
+    pub(crate) fn ask(
+        &mut self,
+        ask: &Ask,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> Outcome {
+        match self.at_headers(ask, moment, store) {
             Step::Decided(outcome) => outcome,
             // These policies ask nobody.
             Step::AwaitClient(_) | Step::Ask(_) => {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use base64ct::{Base64, Encoding};
 use portcullis_policy::{
-    Adoption, BundleWriter, DigestScheme, KeyBundle, MapStore, Policy, Reason,
+    Adoption, BundleWriter, DigestScheme, KeyBundle, MapStore, Policy, Reason, Step,
 };
 use serde_json::{Value, json};
 
@@ -302,6 +302,26 @@ fn callers_without_a_key_have_an_account_by_address() {
     let in_query = Ask::new("GET", "/news?access_token=x");
     assert_eq!(reason(in_query, other).0, Reason::CredentialMissing);
     assert_eq!(reason(news(), other), (Reason::Allowed, free()));
+}
+
+/// Nobody reads a body for which its client can't pay
+#[test]
+fn callers_without_a_key_are_refused_before_their_body() {
+    let mut gate = Gate::new(&anonymous());
+    let mut store = MapStore::default();
+    let search = Ask::new("POST", "/search")
+        .json(&json!({ "q": "x" }))
+        .from([192, 0, 2, 1]);
+    for _ in 0..2 {
+        let step = gate.at_headers(&search, FULL, &mut store);
+        assert!(matches!(step, Step::AwaitBody(_)), "{step:?}");
+        let outcome = gate.ask(&search, FULL, &mut store);
+        assert_eq!(outcome.record.reason, Reason::Allowed);
+    }
+    match gate.at_headers(&search, FULL, &mut store) {
+        Step::Decided(outcome) => assert_eq!(outcome.record.reason, Reason::RateLimited),
+        step => panic!("{step:?}"),
+    }
 }
 
 #[test]
