@@ -1,120 +1,147 @@
 //! Public suffixes: names under which others register theirs, so that nobody has access to one.
+//!
+//! The whole list of publicsuffix.org, both parts of it, with its wildcards and exceptions, as an automaton that
+//! reads a name backwards. `suffix/README.md` says where it comes from and under which licence.
 
-/// Whether a name in its ASCII form is a public suffix, as far as this table knows
+/// Made by `portcullis-suffixes` of the crate `portcullis-fit`, whose `suffix_table` describes it
+const TABLE: &[u8] = include_bytes!("suffix/list.bin");
+
+/// The day of the list, such as `2026-10-22`
+#[cfg(any(test, feature = "advice"))]
+pub(crate) fn list_date() -> &'static str {
+    let date = TABLE.get(..WORDS).unwrap_or_default();
+    core::str::from_utf8(date).unwrap_or_default()
+}
+
+/// Whether a name in its ASCII form is a public suffix
 ///
-/// Every top-level domain, and the suffixes of two labels under which most names are registered or
-/// hosted. The whole list (publicsuffix.org) has some ten thousand rules and changes daily: it is no
-/// part of this module, so a policy can name more (`domain_access.suffixes`). What is missing here is
-/// taken for a domain of its own, which matters where subdomains are included.
+/// As the list's own algorithm has it: every top-level domain is one, an exception is none, and of the other rules
+/// the longest counts. What the list does not know yet is named by the policy (`domain_access.suffixes`).
 pub(crate) fn is_public(name: &str) -> bool {
     let Some((label, zone)) = name.split_once('.') else {
         return true;
     };
-    let row = TABLE.iter().find(|(known, _)| *known == zone);
-    row.is_some_and(|(_, labels)| labels.split(' ').any(|known| known == label))
+    let first = State::Edges { at: FIRST, word: 0 };
+    let Some(below) = first.walk(zone).and_then(|zone| zone.step(DOT)) else {
+        return false;
+    };
+    let rule = below.walk(label);
+    if rule.and_then(|rule| rule.step(EXCEPTION)).is_some() {
+        return false;
+    }
+    rule.is_some_and(|rule| rule == State::Leaf || rule.step(END).is_some())
+        || below.step(WILDCARD).is_some()
 }
 
-/// Zones, and the labels below them that make a suffix
-///
-/// From the registries' own second levels, and from hosts that give names to anybody.
-const TABLE: &[(&str, &str)] = &[
-    ("ae", "ac co gov mil net org sch"),
-    ("app", "netlify vercel web"),
-    ("ar", "com edu gob gov int mil net org tur"),
-    ("at", "ac co gv or"),
-    ("au", "asn com edu gov id net org"),
-    ("bd", "ac com edu gov mil net org"),
-    ("br", "art blog com edu eng gov ind jus leg mil net org tv"),
-    ("cn", "ac com edu gov mil net org"),
-    ("co", "com edu gov mil net nom org"),
-    (
-        "com",
-        "appspot blogspot firebaseapp github herokuapp myshopify onrender wordpress",
-    ),
-    ("cy", "ac biz com gov ltd net org press pro"),
-    ("dev", "deno fly pages workers"),
-    ("ec", "com edu fin gob gov info med mil net org pro"),
-    ("eg", "com edu eun gov mil net org sci"),
-    ("es", "com edu gob nom org"),
-    ("gr", "com edu gov net org"),
-    ("hk", "com edu gov idv net org"),
-    ("hu", "co org"),
-    ("id", "ac co desa go mil my net or sch web"),
-    ("il", "ac co gov idf k12 muni net org"),
-    ("in", "ac co edu firm gen gov ind mil net nic org res"),
-    ("io", "github gitlab ngrok"),
-    ("jp", "ac ad co ed go gr lg ne or"),
-    ("ke", "ac co go info me mobi ne or sc"),
-    ("kr", "ac co es go hs kg mil ms ne or pe re sc"),
-    ("mx", "com edu gob net org"),
-    ("my", "com edu gov mil name net org"),
-    ("net", "azurewebsites cloudfront"),
-    ("ng", "com edu gov mil mobi name net org sch"),
-    (
-        "nz",
-        "ac co cri geek gen govt iwi kiwi maori mil net org school",
-    ),
-    ("pe", "com edu gob mil net nom org"),
-    ("ph", "com edu gov mil net ngo org"),
-    ("pk", "com edu fam gob gok gov net org web"),
-    ("pl", "com edu gov info mil net org"),
-    ("pt", "com edu gov int net nome org publ"),
-    ("ro", "com firm info nom org rec store www"),
-    ("rs", "ac co edu gov in org"),
-    ("sa", "com edu gov med net org pub sch"),
-    ("sg", "com edu gov net org per"),
-    ("th", "ac co go in mi net or"),
-    (
-        "tr",
-        "av bbs bel biz com dr edu gen gov info k12 kep mil name net org pol tel tv web",
-    ),
-    ("tw", "club com ebiz edu game gov idv mil net org"),
-    ("ua", "com edu gov in net org"),
-    ("uk", "ac co gov ltd me net nhs org plc police sch"),
-    ("us", "fed isa kids nsn"),
-    ("uy", "com edu gub mil net org"),
-    ("ve", "co com edu gob info mil net org web"),
-    ("vn", "ac biz com edu gov health info int name net org pro"),
-    (
-        "za",
-        "ac agric co edu gov law mil net ngo nom org school web",
-    ),
-];
+/// Where the words begin, behind the date
+const WORDS: usize = 10;
+const WORD: usize = 8;
+/// Where the edges begin
+const FIRST: usize = WORDS + 91 * WORD;
+/// An edge of which nothing but the end of a rule comes
+const LEAF: u8 = 0x40;
+/// The last edge of its state
+const LAST: u8 = 0x80;
+/// The bits of a symbol; from 41 on it is a word's
+const SYMBOL: u8 = 0x3f;
+const DOT: u8 = 37;
+const WILDCARD: u8 = 38;
+const EXCEPTION: u8 = 39;
+/// The symbol with which a rule ends
+const END: u8 = 40;
+/// Stands in place of edges that come later, and of those that a word hasn't
+const NONE: u8 = 0xff;
+
+/// Where in the automaton a reader is
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// A rule ends, and none goes on
+    Leaf,
+    /// Where its edges begin, and how many of them were read if that is a word
+    Edges { at: usize, word: usize },
+}
+
+impl State {
+    /// Reads a text from its end
+    fn walk(self, text: &str) -> Option<Self> {
+        text.bytes()
+            .rev()
+            .try_fold(self, |state, byte| state.step(symbol(byte)?))
+    }
+
+    // INVARIANT: it only ever goes on to later bytes, so it ends whatever the table says.
+    fn step(self, symbol: u8) -> Option<Self> {
+        let Self::Edges { mut at, word } = self else {
+            return None;
+        };
+        if byte(at)? == NONE {
+            let later = u16::from_be_bytes([byte(at.checked_add(1)?)?, byte(at.checked_add(2)?)?]);
+            at = at.checked_add(usize::from(later))?;
+        }
+        loop {
+            let edge = byte(at)?;
+            if edge & SYMBOL > END {
+                return word_step(at, edge, word, symbol);
+            }
+            at = at.checked_add(1)?;
+            let mut inner = 0;
+            if edge & (LEAF | LAST) == 0 {
+                inner = usize::from(byte(at)?);
+                at = at.checked_add(1)?;
+                if inner & 0x80 != 0 {
+                    inner = (inner & 0x7f) << 8 | usize::from(byte(at)?);
+                    at = at.checked_add(1)?;
+                }
+            }
+            if edge & SYMBOL == symbol {
+                return Some(if edge & LEAF == 0 {
+                    Self::Edges { at, word: 0 }
+                } else {
+                    Self::Leaf
+                });
+            }
+            if edge & LAST != 0 {
+                return None;
+            }
+            at = at.checked_add(inner)?;
+        }
+    }
+}
+
+/// Takes the next edge of the word that stands somewhere
+fn word_step(at: usize, code: u8, word: usize, symbol: u8) -> Option<State> {
+    let number = usize::from(code >> 6)
+        .checked_mul(23)?
+        .checked_add(usize::from((code & SYMBOL).checked_sub(END + 1)?))?;
+    let edges = number.checked_mul(WORD)?.checked_add(WORDS)?;
+    let edge = byte(edges.checked_add(word)?)?;
+    if edge & SYMBOL != symbol {
+        return None;
+    }
+    let word = word.checked_add(1)?;
+    if edge & LEAF != 0 {
+        Some(State::Leaf)
+    } else if word == WORD || byte(edges.checked_add(word)?)? == NONE {
+        let at = at.checked_add(1)?;
+        Some(State::Edges { at, word: 0 })
+    } else {
+        Some(State::Edges { at, word })
+    }
+}
+
+fn byte(at: usize) -> Option<u8> {
+    TABLE.get(at).copied()
+}
+
+fn symbol(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => byte.checked_sub(b'0'),
+        b'a'..=b'z' => byte.checked_sub(b'a' - 10),
+        b'-' => Some(36),
+        b'.' => Some(DOT),
+        _ => None,
+    }
+}
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn suffixes() {
-        for name in [
-            "com",
-            "example",
-            "xn--p1ai",
-            "co.uk",
-            "com.br",
-            "github.io",
-            "workers.dev",
-        ] {
-            assert!(is_public(name), "{name}");
-        }
-        for name in [
-            "acme.example",
-            "co.example",
-            "example.co.uk",
-            "uk.co",
-            "a.github.io",
-            "co.de",
-        ] {
-            assert!(!is_public(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_table_is_in_order() {
-        assert!(TABLE.is_sorted_by(|(a, _), (b, _)| a < b));
-        for (zone, labels) in TABLE {
-            assert!(labels.split(' ').is_sorted_by(|a, b| a < b), "{zone}");
-        }
-    }
-}
+mod tests;

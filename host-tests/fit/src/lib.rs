@@ -1,11 +1,13 @@
-//! The tables of structural threat evidence, made from the data of this directory.
+//! The tables of structural threat evidence and of the gate's public suffixes, made from the data of this directory.
 
 mod brands;
 mod confusables;
+mod suffix_table;
 mod suffixes;
 
 pub use brands::brands;
 pub use confusables::confusables;
+pub use suffix_table::suffix_table;
 pub use suffixes::suffixes;
 
 /// The public suffix list, as published (MPL-2.0: see `data/README.md`)

@@ -22,6 +22,7 @@ use crate::bucket::Bucket;
 use crate::name::Name;
 use crate::node::Node;
 use crate::reader::{At, Errors, join};
+use crate::suffix;
 
 /// One thing that is legal and yet worth a look
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -326,6 +327,13 @@ fn advise_domains(api: &At<'_>, routes: &[(&str, At<'_>)], said: &mut Said) {
         let message =
             "while there is no list every domain reaches the upstream: it has to check them";
         said.note(&join(&list.path, "unavailable"), message.into());
+    }
+    if access.says("subdomains", "include") {
+        let day = suffix::list_date();
+        let message = format!(
+            "public suffixes are those of {day}: `suffixes` names newer ones, whose customers are not each other's"
+        );
+        said.note(&join(&access.path, "subdomains"), message);
     }
     if !has("domain") {
         said.warn(
@@ -725,6 +733,16 @@ mod tests {
         let shut = "w apis.a.domain_access: nothing gives access to a domain: no route grants it, no key has domains";
         check(&access("", "", route), &[shut]);
         check(&access("", r#", "domains": ["a.example"]"#, route), &[]);
+        let below = format!(
+            "n apis.a.domain_access.subdomains: public suffixes are those of {}: `suffixes` names newer ones, whose customers are not each other's",
+            suffix::list_date()
+        );
+        let include = access(
+            r#""subdomains": "include""#,
+            r#", "domains": ["a.example"]"#,
+            route,
+        );
+        check(&include, &[&below]);
         let list = r#""unknown": "ask", "list": {"cluster": "c", "path": "/l", "as": "caller", "unavailable": "forward"}"#;
         let away = "n apis.a.domain_access.list.unavailable: while there is no list every domain reaches the upstream: it has to check them";
         check(&access(list, "", route), &[away]);
