@@ -596,13 +596,18 @@ impl Engine {
                 Step::Decided(self.settle_principal(draft, &key, cost, moment, store))
             }
             Keyed::Ask {
-                draft,
+                mut draft,
                 key,
                 waiting,
-            } => match self.cannot_pay(&draft, &key, moment, store) {
-                Some(refused) => Step::Decided(draft.charged(&key, moment.monotonic, refused)),
-                None => self.ask_or_decide(*waiting, moment, store),
-            },
+            } => {
+                if self.is_over(&mut draft, key.account, 1, moment, store) {
+                    return Step::Decided(draft.finish_limited());
+                }
+                match self.cannot_pay(&draft, &key, moment, store) {
+                    Some(refused) => Step::Decided(draft.charged(&key, moment.monotonic, refused)),
+                    None => self.ask_or_decide(*waiting, moment, store),
+                }
+            }
             Keyed::Body { waiting, fault } => self.await_body(waiting, fault, moment, store),
         }
     }
@@ -620,6 +625,10 @@ impl Engine {
         };
         // 429 at once where not even the cheapest class could go: the body would be read for
         // nothing.
+        let (account, cells) = (key.account, rule.least_cost());
+        if fault.is_none() && self.is_over(&mut waiting.draft, account, cells, moment, store) {
+            return Step::Decided(waiting.draft.finish_limited());
+        }
         let binds = key.tier.enforcement.binds(waiting.draft.who);
         let spends = route.spends_tier && !waiting.draft.is_exempt && binds;
         if let (true, Some(bucket)) = (spends, &key.tier.bucket) {

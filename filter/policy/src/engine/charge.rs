@@ -6,7 +6,7 @@ use core::net::IpAddr;
 
 use super::draft::Draft;
 use super::{Engine, Outcome};
-use crate::account::{AccountKey, AccountStore, StoreError};
+use crate::account::{AccountKey, AccountStore, Change, StoreError};
 use crate::client::{self, ClientCharge};
 use crate::key::Key;
 use crate::limit::{Limit, Spent, Subject};
@@ -209,6 +209,50 @@ impl Engine {
         }
     }
 
+    /// Whether a limit that a route names refuses a request of so many cells, as limits stand now
+    ///
+    /// Nothing is spent; the draft says what refused.
+    pub(super) fn is_over(
+        &mut self,
+        draft: &mut Draft,
+        account: AccountKey,
+        cells: u64,
+        moment: Moment,
+        store: &mut dyn AccountStore,
+    ) -> bool {
+        let Some(route) = draft.route.clone().filter(|_| !draft.is_exempt) else {
+            return false;
+        };
+        let seed = self.clients.seed();
+        let subject = Subject {
+            account: Some(account),
+            client: draft.client,
+            seed: &seed,
+            max_accounts: draft.policy.max_accounts,
+            id: slot_id(moment.decision),
+            cells,
+            is_shadow: false,
+        };
+        let binding = |limit: &&Rc<Limit>| !limit.tags && limit.enforcement.binds(draft.who);
+        let mut store = Unwritten(store);
+        let (born, now) = (self.limiter.born(), moment.monotonic);
+        let refused = route.limits.iter().filter(binding).find_map(|limit| {
+            match limit.charge(&subject, born, now, &mut store) {
+                Ok(met) => Some((limit, Ok((met.standing, met.result.err()?)))),
+                Err(error) => Some((limit, Err(error))),
+            }
+        });
+        match refused {
+            None => return false,
+            Some((_, Err(error))) => draft.store_failed(error),
+            Some((limit, Ok((standing, refused)))) => {
+                draft.refuse(limit.reason(), &limit.rule, refused.retry_after);
+                draft.tightest = Some((standing, limit.name.clone()));
+            }
+        }
+        true
+    }
+
     /// Spends the limits that a route names, until one refuses
     ///
     /// What was spent is `Err` when one did: the draft says which and why.
@@ -268,6 +312,18 @@ impl Engine {
             }
         }
         Ok(spending)
+    }
+}
+
+/// A store that is read as if it were changed, and isn't
+struct Unwritten<'s>(&'s mut dyn AccountStore);
+
+impl AccountStore for Unwritten<'_> {
+    fn update(&mut self, key: &[u8], change: &mut Change<'_>) -> Result<(), StoreError> {
+        self.0.update(key, &mut |record, fresh| {
+            change(record, fresh);
+            false
+        })
     }
 }
 
