@@ -459,10 +459,6 @@ impl HttpContext for Stream {
                 let _: Result<(), HostError> =
                     hostcall::replace_header(Map::ResponseHeaders, name, value);
             });
-            rate.each_added(|name, value| {
-                let _: Result<(), HostError> =
-                    hostcall::add_header(Map::ResponseHeaders, name, value);
-            });
         }
         if let Some(explanation) = explanation {
             let _: Result<(), HostError> =

@@ -1,7 +1,10 @@
 //! What clients are told of their limit.
 
+mod list;
+
 use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 
 use crate::name::Name;
 use crate::reply::ResetUnit;
@@ -56,6 +59,17 @@ struct More {
     unit: ResetUnit,
     /// Milliseconds for which the request was held
     waited: Option<u64>,
+    /// What the upstream says in the IETF's fields
+    theirs: Theirs,
+}
+
+/// Limits that an upstream tells in the IETF's fields, but for one of our limit's name that lets as much pass
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Theirs {
+    limits: String,
+    policies: String,
+    /// Whether one of our limit's name lets less pass, so that ours is not told
+    wins: bool,
 }
 
 /// The response header that says for how many milliseconds its request was held
@@ -81,6 +95,7 @@ impl RateHeaders {
                 wall,
                 unit,
                 waited: telling.wait.then_some(0),
+                theirs: Theirs::default(),
             })
         });
         Self {
@@ -102,11 +117,12 @@ impl RateHeaders {
         }
     }
 
-    /// Whether the upstream's own limits count: a shell then hands its headers to
+    /// Whether what the upstream says of limits is read: a shell then hands its headers to
     /// [`merged`](Self::merged)
     #[must_use]
     pub fn merges(&self) -> bool {
-        self.more.as_ref().is_some_and(|more| more.merges)
+        let more = self.more.as_ref();
+        more.is_some_and(|more| more.merges || more.name.is_some())
     }
 
     /// The same, or what an upstream says in its response's headers, `:status` among them, if that is less
@@ -114,11 +130,20 @@ impl RateHeaders {
     /// The limit that lets fewer requests pass is told, with its own count and end; a `Retry-After` of a
     /// 429 says that none passes until then. What can't be read is nothing: a time is a Unix time
     /// from a thousand million on, and else seconds from now.
+    ///
+    /// Of the IETF's fields the upstream's items stay, ours is added, and of two of one name the one that lets less
+    /// pass is told. A field of theirs that is malformed goes: it would take ours with it.
     #[must_use]
     pub fn merged(mut self, headers: &[(&[u8], &[u8])]) -> Self {
-        let Some(more) = &self.more else {
+        let Some(more) = &mut self.more else {
             return self;
         };
+        if let Some(name) = &more.name {
+            more.theirs = Theirs::read(name, more.standing.remaining, headers);
+        }
+        if !more.merges {
+            return self;
+        }
         let find = |name: &str| {
             let mut found = headers.iter().filter(|(n, _)| *n == name.as_bytes());
             let (_, value) = found.next()?;
@@ -159,33 +184,72 @@ impl RateHeaders {
         header(LIMIT, digits.format(self.limit));
         header(REMAINING, digits.format(self.remaining));
         header(RESET, digits.format(self.reset));
-        if let Some(waited) = self.more.as_ref().and_then(|more| more.waited) {
-            header(WAIT, digits.format(waited));
-        }
-    }
-
-    /// Hands out each header that is added to those of its name: lists, which an upstream may have
-    /// begun
-    pub fn each_added(&self, mut header: impl FnMut(&'static str, &str)) {
-        let Some(More {
-            name: Some(name),
-            standing,
-            ..
-        }) = self.more.as_deref()
-        else {
+        let Some(more) = self.more.as_deref() else {
             return;
         };
+        if let Some(waited) = more.waited {
+            header(WAIT, digits.format(waited));
+        }
+        let Some(name) = &more.name else {
+            return;
+        };
+        let Theirs {
+            mut limits,
+            mut policies,
+            wins,
+        } = more.theirs.clone();
         let name = name.as_str();
-        let (left, reset) = (standing.remaining, seconds_up(standing.full_in));
-        // A window is whole seconds, but for the rate's being rounded down.
-        let window = standing.window.checked_div(1_000_000_000);
-        let (quota, window) = (standing.limit, window.unwrap_or_default().max(1));
-        header("ratelimit", &format!("\"{name}\";r={left};t={reset}"));
-        header(
-            "ratelimit-policy",
-            &format!("\"{name}\";q={quota};w={window}"),
-        );
+        let standing = more.standing;
+        if !wins {
+            let (left, reset) = (standing.remaining, seconds_up(standing.full_in));
+            add(&mut limits, &format!("\"{name}\";r={left};t={reset}"));
+        }
+        // Who tells of a limit and of no policy leaves ours.
+        if !wins || policies.is_empty() {
+            // A window is whole seconds, but for the rate's being rounded down.
+            let window = standing.window.checked_div(1_000_000_000);
+            let (quota, window) = (standing.limit, window.unwrap_or_default().max(1));
+            add(&mut policies, &format!("\"{name}\";q={quota};w={window}"));
+        }
+        header(IETF_LIMITS, &limits);
+        header(IETF_POLICIES, &policies);
     }
+}
+
+impl Theirs {
+    fn read(name: &Name, remaining: u64, headers: &[(&[u8], &[u8])]) -> Self {
+        let field = |field: &'static str| {
+            let of = headers.iter().filter(move |(n, _)| *n == field.as_bytes());
+            list::items(of.map(|(_, value)| *value))
+        };
+        let is_ours = |item: &list::Item<'_>| item.name == name.as_str();
+        let limits = field(IETF_LIMITS);
+        let less = |item: &list::Item<'_>| item.remaining.is_some_and(|left| left < remaining);
+        let wins = limits.iter().any(|item| is_ours(item) && less(item));
+        let text = |items: &[list::Item<'_>]| {
+            let mut text = String::new();
+            for item in items.iter().filter(|item| wins || !is_ours(item)) {
+                add(&mut text, item.text);
+            }
+            text
+        };
+        Self {
+            limits: text(&limits),
+            policies: text(&field(IETF_POLICIES)),
+            wins,
+        }
+    }
+}
+
+const IETF_LIMITS: &str = "ratelimit";
+const IETF_POLICIES: &str = "ratelimit-policy";
+
+/// Adds an item to a list
+fn add(list: &mut String, item: &str) {
+    if !list.is_empty() {
+        list.push_str(", ");
+    }
+    list.push_str(item);
 }
 
 /// From here on, a number of seconds is an instant: September 2001
@@ -280,12 +344,53 @@ mod tests {
 
     #[test]
     fn fields_of_the_ietf_are_lists_of_named_limits() {
-        let mut added = Vec::new();
-        headers(ResetUnit::UnixTime).each_added(|name, value| added.push((name, value.into())));
-        let expected: [(&str, String); 2] = [
-            ("ratelimit", "\"gold\";r=5;t=55".into()),
-            ("ratelimit-policy", "\"gold\";q=60;w=60".into()),
+        let check = |upstream: &[(&str, &str)], limits: &str, policies: &str| {
+            let pairs: Vec<_> = upstream
+                .iter()
+                .map(|(name, value)| (name.as_bytes(), value.as_bytes()))
+                .collect();
+            let merged = headers(ResetUnit::UnixTime).merged(&pairs);
+            assert_eq!(shown(&merged)[4..], [limits, policies], "{upstream:?}");
+        };
+        let (limit, policy) = ("\"gold\";r=5;t=55", "\"gold\";q=60;w=60");
+        check(&[], limit, policy);
+        let other = [
+            (IETF_LIMITS, "free;r=0;t=9"),
+            (IETF_POLICIES, "\"free\";q=1"),
         ];
-        assert_eq!(added, expected);
+        check(
+            &other,
+            &format!("free;r=0;t=9, {limit}"),
+            &format!("\"free\";q=1, {policy}"),
+        );
+        let lines = [(IETF_LIMITS, "\"a\";r=1"), (IETF_LIMITS, "b;r=2")];
+        check(&lines, &format!("\"a\";r=1, b;r=2, {limit}"), policy);
+        // One of our name: the smaller one, ours when they are equal.
+        let looser = [
+            (IETF_LIMITS, "gold;r=5;t=1, x;r=1"),
+            (IETF_POLICIES, "gold;q=9"),
+        ];
+        check(&looser, &format!("x;r=1, {limit}"), policy);
+        let unknown = [(IETF_LIMITS, "\"gold\";t=1")];
+        check(&unknown, limit, policy);
+        let tighter = [
+            (IETF_LIMITS, "\"gold\";r=4;t=1"),
+            (IETF_POLICIES, "\"gold\";q=9"),
+        ];
+        check(&tighter, "\"gold\";r=4;t=1", "\"gold\";q=9");
+        check(&tighter[..1], "\"gold\";r=4;t=1", policy);
+        // What can't be read would hide ours.
+        for garbage in [
+            "limit=10, remaining=0",
+            "gold;r=0;;",
+            "\"gold",
+            "(gold);r=0",
+        ] {
+            check(
+                &[(IETF_LIMITS, garbage), (IETF_POLICIES, garbage)],
+                limit,
+                policy,
+            );
+        }
     }
 }

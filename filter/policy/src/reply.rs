@@ -211,7 +211,6 @@ impl Reply {
         headers.push(("x-portcullis-decision", decision.text().as_str().into()));
         if let Some(rate) = rate {
             rate.each(|name, value| headers.push((name, value.into())));
-            rate.each_added(|name, value| headers.push((name, value.into())));
         }
         Self {
             status,

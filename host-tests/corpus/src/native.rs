@@ -372,7 +372,6 @@ fn answer(answer: &Answer, arrival: &Arrival, rate: Option<RateHeaders>) -> Resp
             headers.retain(|(n, _)| n != name);
             headers.push((name.to_owned(), value.into()));
         });
-        rate.each_added(|name, value| headers.push((name.to_owned(), value.into())));
     }
     let is_head = arrival
         .headers

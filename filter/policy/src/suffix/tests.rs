@@ -1,5 +1,7 @@
 //! The table against the published algorithm, and against `publicsuffix`, a reader of the list.
 
+#![expect(clippy::arithmetic_side_effects, reason = "test code")]
+
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::{String, ToString};
