@@ -5,7 +5,7 @@ use alloc::rc::Rc;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use portcullis_threat::bundle::Table;
+use portcullis_threat::bundle::{Signer, Table};
 use portcullis_threat::structure::Tables;
 use portcullis_threat::{Bundle, Shelf, Terms};
 
@@ -24,6 +24,8 @@ pub(crate) struct Feeds {
     pub(crate) licences: Vec<String>,
     /// The digest of the one bundle that is wanted
     pub(crate) pin: Option<[u8; 32]>,
+    /// Those of whom one must have signed a bundle; without any nobody need have
+    pub(crate) signers: Vec<Signer>,
     /// Seconds from its making for which a bundle counts
     pub(crate) max_age: Option<u64>,
 }
@@ -36,6 +38,7 @@ impl Feeds {
     pub(crate) fn terms(&self, now: u64) -> Terms<'_> {
         Terms {
             pin: self.pin.as_ref(),
+            signers: &self.signers,
             licences: Some(&self.licences),
             not_before: self.seed.as_ref().map_or(0, Bundle::created),
             not_after: Some(now.saturating_add(AHEAD)),

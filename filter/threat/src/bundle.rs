@@ -13,6 +13,7 @@ mod keys;
 mod ranges;
 mod refusal;
 mod row;
+mod signer;
 #[cfg(feature = "write")]
 mod writer;
 
@@ -23,8 +24,9 @@ pub use adoption::{Adoption, Delivery, Shelf, Terms};
 pub use feed::Feed;
 pub use refusal::Refusal;
 pub use row::{Row, Scope};
+pub use signer::{SIGNED, Signer};
 #[cfg(feature = "write")]
-pub use writer::{Fact, FeedEntry, Figures, SIGNED, WriteError, Writer, sign};
+pub use writer::{Fact, FeedEntry, Figures, WriteError, Writer, sign};
 
 use format::{Kind, SECTIONS};
 use hash::Hasher;

@@ -122,6 +122,10 @@ fn from_a_manifest_to_a_bundle_that_is_verified() {
 
     let seen = folder.json("inspect b --json", 0);
     assert_eq!(
+        seen["signed_by"],
+        "ed25519:19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1"
+    );
+    assert_eq!(
         (&seen["deny"]["domains"], &seen["allow"]["domains"]),
         (&Value::from(1), &Value::from(1))
     );

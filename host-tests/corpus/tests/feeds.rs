@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ed25519_compact::{KeyPair, Seed};
 use portcullis_corpus::envoy::Tools;
 use portcullis_corpus::envoy::config::{self, Listener};
 use portcullis_corpus::envoy::process::{Directory, Process};
@@ -25,13 +26,26 @@ use portcullis_corpus::wire::stream::Address;
 use portcullis_corpus::wire::{Message, h1 as client};
 use portcullis_corpus::{Document, Profile};
 use portcullis_threat::Category;
-use portcullis_threat::bundle::{Fact, FeedEntry, List, Scope, Set, Table, Writer};
+use portcullis_threat::bundle::{
+    self as threats, Bundle, Fact, FeedEntry, List, SIGNED, Scope, Set, Table, Terms, Writer,
+};
 use serde_json::{Value, json};
 use served::{deadline, serve};
 
 /// Several pages.
 const OTHERS: u32 = 100_000;
 const PAGE: usize = 128 * 1024;
+
+fn pair(seed: u8) -> KeyPair {
+    KeyPair::from_seed(Seed::new([seed; 32]))
+}
+
+fn signed(mut bytes: Vec<u8>, by: &KeyPair) -> Vec<u8> {
+    let opened = Bundle::open(bytes.clone(), &Terms::default()).unwrap();
+    let signature = by.sk.sign([SIGNED, opened.digest()].concat(), None);
+    threats::sign(&mut bytes, &by.pk, &signature);
+    bytes
+}
 
 /// A bundle of these domains and many others, with the tables of structural evidence.
 fn bundle(domains: &[&str], created: u64, licence: &str) -> Vec<u8> {
@@ -79,7 +93,12 @@ struct Gate {
 
 impl Gate {
     fn start(directory: Directory, service: &Path, max_age: &str) -> Self {
-        let policy = json!({
+        Self::start_with(directory, service, &json!({ "max_age": max_age }))
+    }
+
+    /// With more fields of `threat.bundle`.
+    fn start_with(directory: Directory, service: &Path, more: &Value) -> Self {
+        let mut policy = json!({
             "version": 1,
             "probes": { "ready": "/ready" },
             "apis": { "shop": {
@@ -92,8 +111,11 @@ impl Gate {
                     "verdict": { "of": "body.target" } } },
             } },
             "threat": { "model": "quick/2", "licences": ["CC0-1.0"],
-                "bundle": { "cluster": "feeds", "path": "/threat.bundle", "refresh": "1s", "max_age": max_age } },
+                "bundle": { "cluster": "feeds", "path": "/threat.bundle", "refresh": "1s" } },
         });
+        for (name, value) in more.as_object().unwrap() {
+            policy["threat"]["bundle"][name] = value.clone();
+        }
         let document = Document::new("feeds", policy);
         let tools = Tools::find().unwrap_or_else(|error| panic!("{error}"));
         let upstream = Upstream::start(&directory.path().join("upstream.sock")).unwrap();
@@ -270,6 +292,65 @@ fn a_bundle_is_replaced_under_load_and_never_by_a_worse_one() {
             .contains(&(now - 50))
     );
     assert!(gate.gauge("portcullis.threat.is_current").contains(&1));
+    gate.outlived();
+}
+
+#[test]
+fn a_bundle_is_signed_by_those_who_may() {
+    let directory = Directory::new().unwrap();
+    let socket = directory.path().join("feeds.sock");
+    let served = serve(&socket);
+    let word = |pair: &KeyPair| {
+        let hex: String = pair.pk.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("ed25519:{hex}")
+    };
+    let (old, new, other) = (pair(1), pair(2), pair(3));
+    let signers = json!({ "max_age": "1h", "signed_by": [word(&old), word(&new)] });
+    let gate = Gate::start_with(directory, &socket, &signers);
+    let now = now();
+    let made = |domains: &[&str], ago: u64| bundle(domains, now - ago, "CC0-1.0");
+    let first = signed(made(&["kept.example", "gone.example"], 100), &old);
+    served.lock().unwrap().file = Some((first.clone(), "\"1\""));
+    gate.await_everywhere("gone.example", "malicious");
+    // The new key takes over, and needs no other policy.
+    served.lock().unwrap().file = Some((signed(made(&["kept.example"], 90), &new), "\"2\""));
+    gate.await_everywhere("gone.example", "unknown");
+
+    let unsigned = made(&["gone.example"], 80);
+    let by_another = signed(made(&["gone.example"], 70), &other);
+    let mut forged = made(&["gone.example"], 60);
+    let seal = first.len() - 96;
+    let first_seal = first[seal..].split_first_chunk::<32>().unwrap();
+    threats::sign(
+        &mut forged,
+        first_seal.0,
+        first_seal.1.first_chunk().unwrap(),
+    );
+    let mut cut = signed(made(&["gone.example"], 50), &new);
+    let half = cut.len() - 32;
+    cut[half..].fill(0);
+    for (file, tag, why) in [
+        (unsigned, "\"3\"", "unsigned"),
+        (by_another, "\"4\"", "signer"),
+        (forged, "\"5\"", "signature"),
+    ] {
+        served.lock().unwrap().file = Some((file, tag));
+        gate.await_refusal(why);
+    }
+    // The line of before is there already; this one is not taken either.
+    served.lock().unwrap().file = Some((cut, "\"6\""));
+    let asked = served.lock().unwrap().pages;
+    let limit = deadline();
+    while served.lock().unwrap().pages == asked {
+        assert_eq!(gate.classification("kept.example"), "malicious");
+        limit.left().unwrap();
+    }
+    served.lock().unwrap().file = Some((
+        signed(made(&["kept.example", "late.example"], 40), &old),
+        "\"7\"",
+    ));
+    gate.await_everywhere("late.example", "malicious");
+    assert_eq!(gate.classification("gone.example"), "unknown");
     gate.outlived();
 }
 

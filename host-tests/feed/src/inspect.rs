@@ -65,7 +65,7 @@ pub fn inspect(bundle: &Bundle) -> Value {
         "bytes": bundle.len(),
         "created": day::write(bundle.created()),
         "valid_until": day::write(bundle.valid_until()),
-        "signed_by": bundle.signature().map(|(key, _)| hex(key)),
+        "signed_by": bundle.signature().map(|(key, _)| format!("ed25519:{}", hex(key))),
         "deny": counts(List::Deny),
         "allow": counts(List::Allow),
         "tables": serde_json::Map::from_iter(tables),

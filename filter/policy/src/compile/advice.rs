@@ -3,6 +3,7 @@
 //! Read from the document, beside the compiler: advice costs the filter nothing, and a document that
 //! is refused for one thing is still looked through for the rest.
 
+mod feeds;
 mod quotas;
 
 use alloc::borrow::ToOwned;
@@ -84,6 +85,7 @@ pub(crate) fn advise(document: &Node) -> Vec<Advice> {
         advise_bucket(&rule, &mut said);
     }
     advise_indicators(&root, &apis, &mut said);
+    feeds::advise(&root, &mut said);
     quotas::advise(&root, &apis, &mut said);
     said.0.sort();
     said.0

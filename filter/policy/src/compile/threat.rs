@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use base64ct::{Base64, Encoding};
+use portcullis_threat::bundle::Signer;
 use portcullis_threat::{Bundle, Category, Digest, ListKind, Lists, Model};
 
 use super::quantity::read_span;
@@ -34,6 +35,9 @@ const BYTES: RangeInclusive<u64> = 1024..=256 << 20;
 
 /// Longest bundle that a policy brings along, in bytes
 const MAX_SEED: usize = 8 << 20;
+
+/// Keys that bundles may be signed with: the old and the new one
+const MAX_SIGNERS: usize = 2;
 
 const SECOND: u64 = 1_000_000_000;
 const HOUR: u64 = 3600 * SECOND;
@@ -126,12 +130,17 @@ fn read_bundle(
         }
         pin
     });
+    let signers = map.take("signed_by");
+    let signers = signers
+        .map(|at| read_signers(&at, errors))
+        .unwrap_or_default();
     let max_age = map.take("max_age");
     let max_age = max_age.and_then(|at| read_span(&at, 60 * SECOND..=30 * 24 * HOUR, errors));
     // What a policy allows is part of what a bundle is known by: one of other terms is another one.
-    let terms = format!("{namespace}\n{}\n{pin:?}", licences.join("\n"));
+    let mut terms = format!("{namespace}\n{}\n{pin:?}", licences.join("\n")).into_bytes();
+    terms.extend(signers.iter().flat_map(Signer::key));
     let file = File {
-        home: &[b"threats", terms.as_bytes()],
+        home: &[b"threats", &terms],
         page: PAGE,
         bytes: BYTES,
         max_bytes: MAX_BYTES,
@@ -156,11 +165,52 @@ fn read_bundle(
         seed: None,
         licences,
         pin,
+        signers,
     };
     if let Some(at) = seed_at {
         feeds.seed = read_seed(&at, &feeds, errors);
     }
     Some(feeds)
+}
+
+/// Reads `signed_by`: a public key, or two while one takes over from the other
+fn read_signers(at: &At<'_>, errors: &mut Errors) -> Vec<Signer> {
+    let list = at.strings(errors).unwrap_or_default();
+    if (list.is_empty() && matches!(at.node, Node::List(_))) || list.len() > MAX_SIGNERS {
+        errors.push(&at.path, "must be one public key, or two");
+    }
+    let mut signers: Vec<Signer> = Vec::new();
+    for at in list {
+        let Some(text) = at.string(errors) else {
+            continue;
+        };
+        match public_key(text).map(Signer::new) {
+            Some(Some(signer)) if signers.contains(&signer) => {
+                errors.push(&at.path, "is there twice");
+            }
+            Some(Some(signer)) => signers.push(signer),
+            Some(None) => errors.push(
+                &at.path,
+                "is no key that only one can sign with: make one with openssl genpkey -algorithm ed25519",
+            ),
+            None => errors.push(
+                &at.path,
+                "must be `ed25519:` and a public key, 32 bytes in base64 or hexadecimal digits, as portcullis feed inspect tells it",
+            ),
+        }
+    }
+    signers
+}
+
+/// 32 bytes behind `ed25519:`, in base 64 (RFC 4648, section 4, with padding) or in hexadecimal digits
+fn public_key(text: &str) -> Option<[u8; 32]> {
+    let text = text.strip_prefix("ed25519:")?;
+    let mut key = [0; 32];
+    if let Some(digest) = Digest::from_hex(text) {
+        return digest.as_bytes().try_into().ok();
+    }
+    let decoded = Base64::decode(text, &mut key).ok()?;
+    (decoded.len() == 32).then_some(key)
 }
 
 /// Reads a bundle in base 64 (RFC 4648, section 4, with padding)

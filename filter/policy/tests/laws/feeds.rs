@@ -1,8 +1,9 @@
 //! Threat bundles that policies bring along.
 
 use base64ct::{Base64, Encoding};
+use ed25519_compact::{KeyPair, Seed};
 use portcullis_policy::Policy;
-use portcullis_threat::bundle::{Fact, FeedEntry, List, Scope, Set, Writer};
+use portcullis_threat::bundle::{self, Fact, FeedEntry, List, SIGNED, Scope, Set, Writer};
 use portcullis_threat::{Bundle, Category, Terms};
 use serde_json::{Value, json};
 
@@ -37,6 +38,20 @@ pub(crate) fn bundle(created: u64, valid_until: u64) -> Vec<u8> {
     writer.finish().unwrap().0
 }
 
+/// The key of RFC 8032, section 7.1, test 1
+fn key() -> KeyPair {
+    let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+    let bytes = portcullis_threat::Digest::from_hex(seed).unwrap();
+    KeyPair::from_seed(Seed::from_slice(bytes.as_bytes()).unwrap())
+}
+
+fn signed(mut bytes: Vec<u8>, by: &KeyPair) -> Vec<u8> {
+    let opened = Bundle::open(bytes.clone(), &Terms::default()).unwrap();
+    let signature = by.sk.sign([SIGNED, opened.digest()].concat(), None);
+    bundle::sign(&mut bytes, &by.pk, &signature);
+    bytes
+}
+
 fn policy(threat: &Value) -> Result<Policy, Vec<String>> {
     let document = json!({
         "version": 1,
@@ -65,7 +80,7 @@ fn seeded(more: &[(&str, Value)], licence: &str) -> Result<Policy, Vec<String>> 
 fn the_corpus_brings_these_bundles_along() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/cases/policies");
     for (name, bundle) in [
-        ("feeds", bundle(NOVEMBER_2026, LONG)),
+        ("feeds", signed(bundle(NOVEMBER_2026, LONG), &key())),
         ("feeds-aged", bundle(JANUARY_2020, JANUARY_2020 + 86_400)),
     ] {
         let text = std::fs::read_to_string(format!("{folder}/{name}.yaml")).unwrap();
@@ -101,6 +116,82 @@ fn a_seed_is_what_the_policy_wants_or_refused() {
         "CC0-1.0",
     );
     assert!(errors[0].starts_with("threat.bundle.seed: "), "{errors:?}");
+}
+
+#[test]
+fn a_seed_is_signed_where_the_policy_says_by_whom() {
+    let unsigned = bundle(NOVEMBER_2026, LONG);
+    let other = KeyPair::from_seed(Seed::new([7; 32]));
+    let word = |pair: &KeyPair| format!("ed25519:{}", Base64::encode_string(&*pair.pk));
+    let said = |seed: &[u8], signed_by: Value| {
+        let seed = Base64::encode_string(seed).into();
+        let read = seeded(&[("seed", seed), ("signed_by", signed_by)], "CC0-1.0");
+        read.map(|_| ())
+            .map_err(|errors| errors.into_iter().next().unwrap_or_default())
+    };
+    let ours = signed(unsigned.clone(), &key());
+    let hex: String = key().pk.iter().map(|byte| format!("{byte:02X}")).collect();
+    assert_eq!(said(&ours, word(&key()).into()), Ok(()));
+    assert_eq!(said(&ours, format!("ed25519:{hex}").into()), Ok(()));
+    assert_eq!(
+        said(&ours, json!([word(&other), word(&key())])),
+        Ok(()),
+        "while one key takes over from another both are good"
+    );
+    let refused = |what: &str| Err(format!("threat.bundle.seed: {what}"));
+    let by_another = "signer: signed with another key than those that are allowed";
+    assert_eq!(said(&ours, word(&other).into()), refused(by_another));
+    assert_eq!(
+        said(&unsigned, word(&key()).into()),
+        refused("unsigned: not signed")
+    );
+    let mut forged = signed(unsigned, &other);
+    let seal = forged.len() - 96;
+    forged[seal..seal + 32].copy_from_slice(&*key().pk);
+    assert_eq!(
+        said(&forged, word(&key()).into()),
+        refused("signature: its signature is not of this bundle by the key that it names")
+    );
+}
+
+#[test]
+fn only_a_key_that_one_can_sign_with_may_sign() {
+    let of = |signed_by: Value| {
+        let errors = seeded(&[("signed_by", signed_by)], "CC0-1.0").err();
+        let mut errors = errors.unwrap_or_default();
+        // What the seed is told beside it.
+        errors.retain(|error| !error.starts_with("threat.bundle.seed: "));
+        errors
+    };
+    let good = format!("ed25519:{}", Base64::encode_string(&*key().pk));
+    let key_of = |bytes: [u8; 32]| format!("ed25519:{}", Base64::encode_string(&bytes));
+    let form = "must be `ed25519:` and a public key, 32 bytes in base64 or hexadecimal digits, as portcullis feed inspect tells it";
+    for bad in [
+        "",
+        "ed25519:",
+        "ed25519:AAAA",
+        &good[8..],
+        &good[..51],
+        "rsa:00",
+    ] {
+        assert_eq!(of(bad.into()), [format!("threat.bundle.signed_by: {form}")]);
+    }
+    let small = "threat.bundle.signed_by[1]: is no key that only one can sign with: make one with openssl genpkey -algorithm ed25519";
+    let one = core::array::from_fn(|at| u8::from(at == 0));
+    assert_eq!(of(json!([good, key_of(one)])), [small]);
+    assert_eq!(of(json!([good, key_of([0; 32])])), [small]);
+    let count = "threat.bundle.signed_by: must be one public key, or two";
+    assert_eq!(of(json!([])), [count]);
+    let keys = [1, 2, 3].map(|seed| key_of(*KeyPair::from_seed(Seed::new([seed; 32])).pk));
+    assert_eq!(of(json!(keys)), [count]);
+    assert_eq!(
+        of(json!([good, good])),
+        ["threat.bundle.signed_by[1]: is there twice"]
+    );
+    assert_eq!(
+        of(json!(true)),
+        ["threat.bundle.signed_by: must be a string or a list of strings, not a boolean"]
+    );
 }
 
 #[test]

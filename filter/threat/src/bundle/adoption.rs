@@ -10,10 +10,11 @@ use core::mem;
 use sha2::{Digest, Sha256};
 
 use super::feed::Feed;
-use super::format::{HEADER, Kind, SEAL};
+use super::format::{HEADER, Kind, SEAL, signature};
 use super::header::Header;
 use super::refusal::Refusal;
 use super::row::Row;
+use super::signer::{self, Signer};
 use super::{Bundle, List};
 
 /// What a bundle must be to be adopted
@@ -21,6 +22,8 @@ use super::{Bundle, List};
 pub struct Terms<'a> {
     /// The digest of the one bundle that is wanted
     pub pin: Option<&'a [u8; 32]>,
+    /// Those of whom one must have signed it; without any nobody need have
+    pub signers: &'a [Signer],
     /// The licences that its feeds may have; without a list any
     pub licences: Option<&'a [String]>,
     /// When the one was compiled that it replaces: an older one is not taken
@@ -301,6 +304,9 @@ fn examine(
     }
     if terms.pin.is_some_and(|pin| pin != digest) {
         return Err(Refusal::Pin);
+    }
+    if !terms.signers.is_empty() {
+        signer::check(terms.signers, signature(bytes), digest)?;
     }
     let sections = header.sections(bytes)?;
     let section = |kind: Kind| {

@@ -23,6 +23,12 @@ pub enum Refusal {
     Digest,
     /// It is not the bundle that is wanted
     Pin,
+    /// Nobody signed it
+    Unsigned,
+    /// Somebody signed it who may not
+    Signer,
+    /// What is said to be the signature of one who may is none
+    Signature,
     /// The licence of its feed with this number is not one that the policy lists
     Licence(u8),
     /// It was compiled before the one that is live
@@ -45,6 +51,9 @@ impl Refusal {
             Self::Feed => "feed",
             Self::Digest => "digest",
             Self::Pin => "pin",
+            Self::Unsigned => "unsigned",
+            Self::Signer => "signer",
+            Self::Signature => "signature",
             Self::Licence(_) => "licence",
             Self::Older => "older",
             Self::Future => "future",
@@ -64,6 +73,9 @@ impl fmt::Display for Refusal {
             Self::Feed => "a feed's entry is malformed",
             Self::Digest => "its bytes are not those that were sealed",
             Self::Pin => "another digest than the one that is pinned",
+            Self::Unsigned => "not signed",
+            Self::Signer => "signed with another key than those that are allowed",
+            Self::Signature => "its signature is not of this bundle by the key that it names",
             Self::Licence(_) => "a feed's licence is not among those that are allowed",
             Self::Older => "older than the bundle that is live",
             Self::Future => "compiled in the future: look at the clocks",

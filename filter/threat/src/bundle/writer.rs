@@ -287,7 +287,7 @@ impl Writer {
 
 /// Replaces the signature in a bundle's seal
 ///
-/// What is signed is [`SIGNED`] and then the digest. Whether the bytes are a bundle is not looked at.
+/// What is signed is [`SIGNED`](super::SIGNED) and then the digest. Whether the bytes are a bundle is not looked at.
 pub fn sign(bundle: &mut [u8], key: &[u8; 32], signature: &[u8; 64]) {
     let Some(seal) = bundle.last_chunk_mut::<SEAL>() else {
         return;
@@ -297,9 +297,6 @@ pub fn sign(bundle: &mut [u8], key: &[u8; 32], signature: &[u8; 64]) {
         *byte = *new;
     }
 }
-
-/// What stands before the digest in what is signed
-pub const SIGNED: &[u8] = b"portcullis threat bundle 1\n";
 
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -175,6 +175,7 @@ fn the_terms_are_kept() {
     let licences = ["CC0-1.0", "MIT", "Apache-2.0"].map(String::from);
     let terms = Terms {
         pin: Some(&pin),
+        signers: &[],
         licences: Some(&licences),
         not_before: 5,
         not_after: Some(5),

@@ -10,3 +10,4 @@
 mod adopting;
 mod finding;
 mod sample;
+mod signing;
