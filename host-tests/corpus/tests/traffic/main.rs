@@ -19,6 +19,7 @@
 
 mod addresses;
 mod grpc;
+mod held;
 mod peer;
 mod quotas;
 mod retries;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
     let tests = [
         addresses::TESTS,
         grpc::TESTS,
+        held::TESTS,
         quotas::TESTS,
         retries::TESTS,
         streams::TESTS,

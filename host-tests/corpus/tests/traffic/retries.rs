@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
         "a-retry-after-a-failed-connection",
         a_retry_after_a_failed_connection,
     ),
+    ("a-hedge-is-charged-once", a_hedge_is_charged_once),
 ];
 
 const ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -71,4 +72,33 @@ fn a_retry_after_a_failed_connection(stage: &Stage) {
     }
     let failed = stage.counter("cluster.half_dead.upstream_rq_retry_success");
     assert!(failed > 0, "Envoy never met the host that is gone");
+}
+
+/// The first attempt is slow, so Envoy makes another and takes the answer that comes first, from either.
+fn a_hedge_is_charged_once(stage: &Stage) {
+    let (before, _) = attempt(stage, "hedge", &[ANSWER]);
+    for (n, first_wins) in [(1, false), (2, true)] {
+        stage.forget_decisions("hedge");
+        let mut client = stage.client("hedge");
+        client.write(format!("GET /v1/items HTTP/1.1\r\n{WITH_KEY}\r\n"));
+        let (first, mut slow) = stage.upstream();
+        let (second, mut hedge) = stage.upstream();
+        let (winner, loser) = if first_wins {
+            (&mut slow, &mut hedge)
+        } else {
+            (&mut hedge, &mut slow)
+        };
+        winner.write(ANSWER);
+        let head = client.head();
+        assert_eq!(head.status(), 200);
+        assert_eq!(loser.until_closed(), b"", "the other attempt is given up");
+        assert_eq!(remaining(&head) + n, remaining(&before), "one charge");
+        let decisions = stage.decisions("hedge");
+        assert_eq!(decisions.len(), 1, "one decision: {decisions:?}");
+        for head in [first, second] {
+            let id = head.get("x-portcullis-decision");
+            assert_eq!(decisions[0].get("decision").unwrap(), id);
+        }
+        assert!(stage.upstream_is_quiet());
+    }
 }

@@ -256,6 +256,15 @@ fn wanted(folder: &Path) -> Vec<Wanted> {
             set(last, "/route/cluster", json!("hop"));
             hasten(listener);
         }),
+        // The same for calls that wait for their turn.
+        wanted("queue", local(), policy(DENIED), |listener| {
+            let last = array(listener, ROUTE).last_mut().unwrap();
+            set(last, "/route/cluster", json!("hop"));
+            set(listener, &format!("{MANAGER}/stat_prefix"), json!("queue"));
+            let tier = json!({ "rate": "30/min", "burst": 2, "queue": { "max_wait": "4500ms" }, "quotas": { "items": QUOTA } });
+            let place = "configuration/value/apis/api/tiers/wide";
+            set(listener, &format!("{FILTER}/{place}"), tier);
+        }),
         wanted("quota", local(), policy(DENIED), |listener| {
             let routes = array(listener, ROUTE);
             let dead = json!({
@@ -275,6 +284,20 @@ fn wanted(folder: &Path) -> Vec<Wanted> {
                     "num_retries": 2,
                     "retry_back_off": { "base_interval": "0.010s", "max_interval": "0.020s" },
                 }),
+            );
+        }),
+        // After half a second another attempt is made beside the first.
+        wanted("hedge", local(), policy(DENIED), |listener| {
+            let last = array(listener, ROUTE).last_mut().unwrap();
+            set(
+                last,
+                "/route/hedge_policy",
+                json!({ "hedge_on_per_try_timeout": true }),
+            );
+            set(
+                last,
+                "/route/retry_policy",
+                json!({ "retry_on": "5xx", "num_retries": 1, "per_try_timeout": "0.5s" }),
             );
         }),
         wanted("retry_connect", local(), policy(DENIED), |listener| {
