@@ -1,6 +1,6 @@
 //! Limits by name: what is spent, by whom, and that all of them are spent or none.
 
-use portcullis_policy::{Leases, MapStore, Reason};
+use portcullis_policy::{Leases, MapStore, Reason, Step};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -13,9 +13,12 @@ const CAP: usize = 2;
 const EXPIRES: u64 = 5 * SECOND;
 
 fn document() -> Value {
+    let said = json!({ "word": { "type": "string" } });
     let mut document = policy(json!({
         "all": { "match": "GET /all", "limits": ["tier", "mine", "address", "everybody", "slots"] },
         "few": { "match": "GET /few", "limits": ["mine", "address"] },
+        "all_said": { "match": "POST /all", "limits": ["tier", "mine", "address", "everybody", "slots"], "fields": said },
+        "few_said": { "match": "POST /few", "limits": ["mine", "address"], "fields": said },
         "open": { "match": "GET /open", "auth": "none", "limits": ["everybody", "address"] },
     }));
     let [tier, everybody, address, mine] = BURSTS;
@@ -62,11 +65,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     /// Whatever limits a route names and whichever worker decides: a request passes if all of them bear
-    /// it, spends each once if it passes, and none if it doesn't
+    /// it, spends each once if it passes, and none if it doesn't; then its body is not read
     #[test]
     fn a_request_spends_all_its_limits_or_none(
         events in proptest::collection::vec(
-            (0..3usize, 0..2usize, 0..2usize, 0..SECOND, any::<bool>(), 0..2usize),
+            (0..3usize, 0..2usize, 0..2usize, 0..SECOND, any::<[bool; 2]>(), 0..2usize),
             1..80,
         ),
     ) {
@@ -75,14 +78,17 @@ proptest! {
         let mut model = Model::default();
         let mut open: Vec<(usize, u64, Leases)> = Vec::new();
         let mut moment = FULL;
-        for (route, principal, client, after, stays_open, worker) in events {
+        for (route, principal, client, after, [stays_open, says], worker) in events {
             moment.monotonic += after;
             moment.decision += 1;
             model.pass(after);
             let mut next = model.clone();
             let [tier, everybody, address, mine] = BURSTS;
             let path = ["/all", "/few", "/open"][route];
-            let ask = Ask::new("GET", path).from([192, 0, 2, u8::try_from(client).unwrap()]);
+            let says = says && path != "/open";
+            let ask = Ask::new(if says { "POST" } else { "GET" }, path);
+            let ask = if says { ask.json(&json!({ "word": "x" })) } else { ask };
+            let ask = ask.from([192, 0, 2, u8::try_from(client).unwrap()]);
             let ask = if path == "/open" { ask } else { ask.key(PRINCIPALS[principal]) };
             let under_way = open
                 .iter()
@@ -107,6 +113,12 @@ proptest! {
             }
             if passes {
                 model = next;
+            }
+            if says {
+                let mut looked_at = store.clone();
+                let step = workers[worker].at_headers(&ask, moment, &mut looked_at);
+                prop_assert_eq!(matches!(step, Step::AwaitBody(_)), passes);
+                prop_assert_eq!(&looked_at.records, &store.records);
             }
             let outcome = workers[worker].ask(&ask, moment, &mut store);
             let allowed = if path == "/open" { Reason::Public } else { Reason::Allowed };
