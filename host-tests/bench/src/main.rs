@@ -13,12 +13,15 @@ mod figure;
 mod footprint;
 #[cfg(feature = "fuel")]
 mod fuel;
+mod key_service;
 mod law;
+mod lookup;
 mod module;
 mod observe;
 mod options;
 mod placement;
 mod policy;
+mod revoke;
 mod scratch;
 mod strangers;
 mod table;
@@ -63,6 +66,8 @@ fn run(arguments: &[String]) -> Result<()> {
         Task::Envoy(comparison) => comparison::run(&workspace, &comparison),
         Task::Law(law) => law::run(&workspace, law),
         Task::Strangers(strangers) => strangers::run(&workspace, strangers),
+        Task::Revoke(revoke) => revoke::run(&workspace, revoke),
+        Task::Lookup(lookup) => lookup::run(&workspace, lookup),
         Task::Observe(observe) => observe::run(&workspace, observe),
         Task::Footprint { json } => footprint::run(&workspace, json),
         #[cfg(feature = "fuel")]

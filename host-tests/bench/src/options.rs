@@ -8,7 +8,7 @@ use crate::variant::Variant;
 
 /// How the command is used.
 pub(crate) const USAGE: &str = "\
-cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --fuel | --footprint | --feeds  [--json]
+cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revoke | --lookup | --fuel | --footprint | --feeds  [--json]
   --envoy       CPU that each variant adds to a request in a real Envoy, in interleaved rounds (needs wrk)
     --rounds N         at least 5 for figures to publish (5)
     --seconds N        seconds a variant and round (1)
@@ -24,6 +24,11 @@ cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --fuel
   --strangers   memory and known callers' latency while wrong keys come, each another one
     --count N          (1000000)
     --rate N           requests a second (4000)
+  --revoke      from taking a key back (by the policy, out of a bundle, out of a key service) to the last request that it lets pass
+    --pushes N         (20)
+  --lookup      a key service that goes away, is slow, talks nonsense and flaps, under load: known keys go on, others are 503,
+                nothing waits beyond its deadline, memory stays
+    --seconds N        (300)
   --updates     the same while the policy is replaced once a second, by the extension configuration discovery
                 service (ECDS) from a file: no request may fail, and no bucket may be refilled
     --runs N           (4)
@@ -45,6 +50,8 @@ pub(crate) enum Task {
     Envoy(Comparison),
     Law(Law),
     Strangers(Strangers),
+    Revoke(Revoke),
+    Lookup(Lookup),
     Observe(Observe),
     Fuel { json: bool, write: bool },
     Footprint { json: bool },
@@ -102,6 +109,21 @@ pub(crate) struct Strangers {
     pub(crate) rate: u32,
 }
 
+/// How `--revoke` is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Revoke {
+    pub(crate) json: bool,
+    /// Keys that are taken back in each way.
+    pub(crate) pushes: u32,
+}
+
+/// How `--lookup` is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    pub(crate) json: bool,
+    pub(crate) seconds: u32,
+}
+
 impl Population {
     /// How many principals there are.
     pub(crate) const fn principals(self) -> u32 {
@@ -129,6 +151,8 @@ impl Task {
             "--fuel",
             "--footprint",
             "--strangers",
+            "--revoke",
+            "--lookup",
             "--feeds",
         ];
         let chosen: Vec<&str> = names.into_iter().filter(|name| given.flag(name)).collect();
@@ -173,6 +197,14 @@ impl Task {
                 json,
                 count: given.number("--count", 1_000_000)?,
                 rate: given.number("--rate", 4000)?,
+            }),
+            ["--revoke"] => Self::Revoke(Revoke {
+                json,
+                pushes: given.number("--pushes", 20)?,
+            }),
+            ["--lookup"] => Self::Lookup(Lookup {
+                json,
+                seconds: given.number("--seconds", 300)?,
             }),
             ["--feeds"] => Self::Feeds { json },
             _ => return Err(Failure::new("name one benchmark", USAGE)),

@@ -1,0 +1,506 @@
+//! `--lookup`: a key service that goes away, is slow, talks nonsense and flaps, while callers with keys that the
+//! gate knows, with keys that it does not know yet, and with keys that nobody has go about their business.
+//!
+//! What is looked for: a known key is never refused; a key that the gate does not know yet is 503 or good and
+//! never 401; a wrong one is 401 only where the service has said so; nothing waits beyond its deadline; a
+//! service that fails is left alone, and asked again when it is back; memory stays; no VM dies.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use portcullis_corpus::envoy::config::named_cluster;
+use serde_json::{Value, json};
+use xtask::clock::Start;
+use xtask::envoy;
+use xtask::failure::{Failure, Result};
+use xtask::process;
+use xtask::workspace::Workspace;
+
+use crate::bootstrap;
+use crate::client::Connection;
+use crate::envoy::Envoy;
+use crate::key_service::{self, KeyService, Mood, RECORDS};
+use crate::module;
+use crate::options::Lookup;
+use crate::placement::Placement;
+use crate::policy::{self, BAD, GOOD};
+use crate::scratch::Scratch;
+
+const WORKERS: u32 = 2;
+const HOST: &str = "shop.example";
+const TIMEOUT: Duration = Duration::from_millis(250);
+/// Nothing waits longer: the timeout, our own beside it, and what a busy machine adds.
+const DEADLINE: Duration = Duration::from_millis(1500);
+/// Failures in a row after which the service is left alone, and calls of a worker at the same time.
+const FAILURES: u64 = 5;
+const IN_FLIGHT: u64 = 32;
+/// Keys that a worker remembers: few, so that its memory is soon as full as it gets.
+const ENTRIES: u32 = 200;
+/// Keys that the gate knows.
+const KNOWN: u32 = 50;
+const KNOWN_CALLERS: u32 = 4;
+const KNOWN_PACE: Duration = Duration::from_millis(10);
+const NEW_CALLERS: u32 = 2;
+const NEW_PACE: Duration = Duration::from_millis(20);
+/// How the service is, in turn, each for this long.
+const SPELL: u32 = 10;
+const SPELLS: [Mood; 8] = [
+    Mood::Good,
+    Mood::Away,
+    Mood::Good,
+    Mood::Slow(Duration::from_millis(750)),
+    Mood::Good,
+    Mood::Garbage,
+    Mood::Good,
+    Mood::Flapping,
+];
+/// What began so early in a spell may be of the one before; after it a good service is asked again.
+const EDGE: Duration = Duration::from_secs(3);
+/// Resident memory may grow by so many MiB after the first half of the time.
+const GROWTH: f64 = 8.0;
+
+/// Whose key is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// One that the gate knows.
+    Known,
+    /// A good one that it has never seen.
+    New,
+    /// One that nobody has.
+    Wrong,
+}
+
+/// What was answered: how often, by whose key, in which spell, with which status.
+#[derive(Debug, Default)]
+struct Tally {
+    answers: BTreeMap<(Kind, &'static str, u16), u64>,
+    longest: Duration,
+    /// Of new keys in good spells, beyond the edge: all, and those that passed.
+    settled: [u64; 2],
+}
+
+/// What all callers share.
+struct Stage {
+    address: SocketAddr,
+    service: KeyService,
+    goes_on: AtomicBool,
+    /// The number of the spell, and when it began.
+    spell: AtomicU32,
+    start: Start,
+}
+
+/// Runs the soak and prints what came of it.
+///
+/// # Errors
+///
+/// When something is missing, or one of the promises above is broken.
+pub(crate) fn run(workspace: &Workspace, lookup: Lookup) -> Result<()> {
+    let module = module::gate(workspace)?;
+    let found = envoy::obtain(workspace)?;
+    let scratch = Scratch::new(workspace, "lookup")?;
+    let service = KeyService::start(scratch.path())?;
+    for number in 1..=KNOWN {
+        let key = policy::key(GOOD, number);
+        service.add(
+            &key,
+            key_service::record(&key, &format!("k_{number}"), "known"),
+        );
+    }
+    let mut bootstrap = bootstrap::of(&[bootstrap::gate("lookup", &module, &document())]);
+    if let Some(resources) = bootstrap
+        .get_mut("static_resources")
+        .and_then(Value::as_object_mut)
+    {
+        let cluster = named_cluster("keys", service.socket());
+        resources.insert("clusters".to_owned(), json!([cluster]));
+    }
+    let placement = Placement::ordinary();
+    let envoy = Envoy::start(&found.path, &bootstrap, WORKERS, placement, scratch.path())?;
+    eprintln!(
+        "Envoy {}, {WORKERS} workers; {} s in spells of {SPELL} s",
+        found.version, lookup.seconds
+    );
+    let stage = Arc::new(Stage {
+        address: envoy.address("lookup")?,
+        service,
+        goes_on: AtomicBool::new(true),
+        spell: AtomicU32::new(0),
+        start: Start::now(),
+    });
+    let known = (0..KNOWN_CALLERS).map(|number| spawn(&stage, Kind::Known, number));
+    let new = (0..NEW_CALLERS).map(|number| spawn(&stage, Kind::New, number));
+    let callers: Vec<Caller> = known.chain(new).collect();
+    let watched = watch(&stage, &envoy, &callers, lookup.seconds);
+    stage.goes_on.store(false, Ordering::SeqCst);
+    let mut tally = Tally::default();
+    for caller in callers {
+        tally.add(finish(caller)?);
+    }
+    let (calls, memory) = watched?;
+    report(lookup, &tally, &calls, &memory);
+    tally.check()?;
+    check_calls(&calls)?;
+    check_memory(&memory)?;
+    check_envoy(&envoy)
+}
+
+fn document() -> Value {
+    json!({
+        "version": 1,
+        // All callers of a benchmark have one address.
+        "unauthenticated": { "rate": "1000000/s" },
+        "apis": { "shop": {
+            "hosts": [HOST],
+            "tiers": { "basic": { "rate": "unlimited" } },
+            "keys": { "lookup": {
+                "cluster": "keys",
+                "path": RECORDS,
+                "timeout": format!("{}ms", TIMEOUT.as_millis()),
+                "ttl": "2s",
+                "negative_ttl": "1s",
+                "max_stale": "1h",
+                "max_entries": ENTRIES,
+                "max_in_flight": IN_FLIGHT,
+                "breaker": { "failures": FAILURES, "pause": "1s" },
+            } },
+            "routes": { "read": { "match": "GET /v1/**" } },
+        } },
+    })
+}
+
+/// How the service is in a spell, and what that is called.
+fn mood(spell: u32) -> (Mood, &'static str) {
+    let count = u32::try_from(SPELLS.len()).unwrap_or(1);
+    let place = usize::try_from(spell.checked_rem(count).unwrap_or_default()).unwrap_or_default();
+    let mood = SPELLS.get(place).copied().unwrap_or_default();
+    let name = match mood {
+        Mood::Good => "good",
+        Mood::Away => "away",
+        Mood::Slow(_) => "slow",
+        Mood::Garbage => "garbage",
+        Mood::Flapping => "flapping",
+    };
+    (mood, name)
+}
+
+/// The questions of each spell that is over, by what it was called.
+type Calls = Vec<(&'static str, u64)>;
+
+/// Changes the spells and looks at memory, until the time is over or a caller has given up.
+fn watch(
+    stage: &Stage,
+    envoy: &Envoy,
+    callers: &[Caller],
+    seconds: u32,
+) -> Result<(Calls, Vec<f64>)> {
+    let (mut calls, mut memory) = (Vec::new(), Vec::new());
+    let mut asked = stage.service.calls();
+    for second in 0..seconds {
+        let spell = second.checked_div(SPELL).unwrap_or_default();
+        let (mood, name) = mood(spell);
+        if second.is_multiple_of(SPELL) {
+            // In this order: what a request finds the service in is its spell's, or it sees another begin.
+            stage.spell.store(spell, Ordering::SeqCst);
+            stage.service.set(mood);
+        }
+        let due = Duration::from_secs(second.saturating_add(1).into());
+        thread::sleep(due.saturating_sub(stage.start.elapsed()));
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+        let resident = envoy.memory()? as f64 / 1024.0;
+        memory.push(resident);
+        let answers = envoy.answers("lookup")?;
+        eprint!(
+            "\r{:>4} of {seconds} s, {name:<8} {:>8} passed, {:>6} are 401, {:>6} are 503, {resident:.1} MiB ",
+            second.saturating_add(1),
+            answers.passed,
+            answers.refused,
+            answers.failed
+        );
+        let next = second.saturating_add(1);
+        if next.is_multiple_of(SPELL) || next == seconds {
+            let now = stage.service.calls();
+            calls.push((name, now.saturating_sub(asked)));
+            asked = now;
+        }
+        if callers.iter().any(JoinHandle::is_finished) {
+            break;
+        }
+        if process::stopped() {
+            return Err(Failure::Stopped);
+        }
+    }
+    eprintln!();
+    stage.service.set(Mood::Good);
+    Ok((calls, memory))
+}
+
+type Caller = JoinHandle<io::Result<Tally>>;
+
+fn spawn(stage: &Arc<Stage>, kind: Kind, number: u32) -> Caller {
+    let stage = Arc::clone(stage);
+    thread::spawn(move || match kind {
+        Kind::Known => stage.call_known(number),
+        Kind::New | Kind::Wrong => stage.call_new(number),
+    })
+}
+
+fn finish(caller: Caller) -> Result<Tally> {
+    let done = caller
+        .join()
+        .map_err(|_| Failure::new("a caller died", "read its message above"))?;
+    done.map_err(|error| Failure::new(format!("a promise is broken: {error}"), "read Envoy's log"))
+}
+
+impl Stage {
+    /// Keys that the gate knows, in turn.
+    fn call_known(&self, number: u32) -> io::Result<Tally> {
+        let (mut tally, mut connection) = (Tally::default(), Connection::open(self.address)?);
+        let key = |turn: u32| {
+            let number = turn.checked_rem(KNOWN).unwrap_or_default();
+            policy::key(GOOD, number.saturating_add(1))
+        };
+        // Its worker has to get to know them first.
+        for turn in 0..KNOWN {
+            let status = connection.get(HOST, "/v1/known", &key(turn))?.status;
+            if status != 200 {
+                return Err(io::Error::other(format!(
+                    "status {status} in the beginning"
+                )));
+            }
+        }
+        let mut turn = number;
+        while self.goes_on.load(Ordering::SeqCst) {
+            self.call(&mut connection, &mut tally, Kind::Known, &key(turn))?;
+            turn = turn.wrapping_add(1);
+            thread::sleep(KNOWN_PACE);
+        }
+        Ok(tally)
+    }
+
+    /// By turns a good key that nobody has used before, and a wrong one.
+    fn call_new(&self, number: u32) -> io::Result<Tally> {
+        let (mut tally, mut connection) = (Tally::default(), Connection::open(self.address)?);
+        let mut turn = number.saturating_add(1).saturating_mul(100_000_000);
+        while self.goes_on.load(Ordering::SeqCst) {
+            turn = turn.wrapping_add(1);
+            let good = policy::key(GOOD, turn);
+            let record = key_service::record(&good, &format!("k_{turn}"), "new");
+            self.service.add(&good, record);
+            self.call(&mut connection, &mut tally, Kind::New, &good)?;
+            self.service.remove(&good);
+            let wrong = policy::key(BAD, turn);
+            self.call(&mut connection, &mut tally, Kind::Wrong, &wrong)?;
+            thread::sleep(NEW_PACE);
+        }
+        Ok(tally)
+    }
+
+    fn call(
+        &self,
+        connection: &mut Connection,
+        tally: &mut Tally,
+        kind: Kind,
+        key: &str,
+    ) -> io::Result<()> {
+        let (spell, sent) = (self.spell.load(Ordering::SeqCst), self.start.elapsed());
+        let status = connection.get(HOST, "/v1/items", key)?.status;
+        let took = self.start.elapsed().saturating_sub(sent);
+        let began = Duration::from_secs(u64::from(spell).saturating_mul(SPELL.into()));
+        let is_edge =
+            sent < began.saturating_add(EDGE) || self.spell.load(Ordering::SeqCst) != spell;
+        let (mood, name) = mood(spell);
+        let broken = |what: &str| {
+            let took = took.as_millis();
+            Err(io::Error::other(format!(
+                "{kind:?} key, service {name}: {what} (status {status} after {took} ms)"
+            )))
+        };
+        let count = tally.answers.entry((kind, name, status)).or_default();
+        *count = count.saturating_add(1);
+        tally.longest = tally.longest.max(took);
+        if took > DEADLINE {
+            return broken("it waited beyond its deadline");
+        }
+        match (kind, status) {
+            (Kind::Known, 200) | (Kind::New | Kind::Wrong, 503) | (Kind::New, 200) => {}
+            (Kind::Wrong, 401) if is_edge || matches!(mood, Mood::Good | Mood::Flapping) => {}
+            (Kind::Known, _) => return broken("a known key is refused"),
+            _ => return broken("nobody has said so"),
+        }
+        if kind == Kind::New && mood == Mood::Good && !is_edge {
+            let [all, passed] = &mut tally.settled;
+            *all = all.saturating_add(1);
+            *passed = passed.saturating_add(u64::from(status == 200));
+        }
+        Ok(())
+    }
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        for (what, count) in other.answers {
+            let sum = self.answers.entry(what).or_default();
+            *sum = sum.saturating_add(count);
+        }
+        self.longest = self.longest.max(other.longest);
+        for (sum, count) in self.settled.iter_mut().zip(other.settled) {
+            *sum = sum.saturating_add(count);
+        }
+    }
+
+    /// A service that is back is asked again.
+    fn check(&self) -> Result<()> {
+        let [all, passed] = self.settled;
+        if passed.saturating_mul(2) > all {
+            return Ok(());
+        }
+        Err(Failure::new(
+            format!("of {all} new keys only {passed} passed while the service was well"),
+            "run it on an idle machine before you doubt the code",
+        ))
+    }
+}
+
+/// A service that fails is left alone: one call a pause and worker, beside those that it took to see it.
+fn check_calls(calls: &Calls) -> Result<()> {
+    let tries = FAILURES
+        .saturating_add(IN_FLIGHT)
+        .saturating_add(SPELL.into());
+    let most = tries.saturating_mul(WORKERS.into());
+    let fails = |name: &str| ["away", "slow", "garbage"].contains(&name);
+    match calls
+        .iter()
+        .find(|(name, count)| fails(name) && *count > most)
+    {
+        None => Ok(()),
+        Some((name, count)) => Err(Failure::new(
+            format!("while the service was {name} it was asked {count} times instead of {most}"),
+            "look at the breaker",
+        )),
+    }
+}
+
+fn check_memory(memory: &[f64]) -> Result<()> {
+    let (first, last) = quarters(memory);
+    if last - first < GROWTH {
+        return Ok(());
+    }
+    Err(Failure::new(
+        format!("memory grew from {first:.1} MiB to {last:.1} MiB"),
+        "run it for longer: what grows for ever grows more",
+    ))
+}
+
+/// The means of the third and of the last quarter: before, caches fill.
+fn quarters(memory: &[f64]) -> (f64, f64) {
+    let quarter = memory.len().checked_div(4).unwrap_or_default();
+    let mean = |skipped: usize| {
+        let part: Vec<f64> = memory.iter().skip(skipped).take(quarter).copied().collect();
+        #[expect(clippy::cast_precision_loss, reason = "seconds of a run")]
+        let count = part.len().max(1) as f64;
+        part.iter().sum::<f64>() / count
+    };
+    (
+        mean(quarter.saturating_mul(2)),
+        mean(memory.len().saturating_sub(quarter)),
+    )
+}
+
+fn check_envoy(envoy: &Envoy) -> Result<()> {
+    let held = envoy.counters(r"^http\.lookup\.downstream_rq_active$")?;
+    let died = envoy.counters("vm_reload")?;
+    match held.iter().chain(&died).find(|(_, count)| **count > 0) {
+        None => Ok(()),
+        Some((name, count)) => Err(Failure::new(
+            format!("{name} is {count} in the end"),
+            "read Envoy's log",
+        )),
+    }
+}
+
+fn report(lookup: Lookup, tally: &Tally, calls: &Calls, memory: &[f64]) {
+    let (first, last) = quarters(memory);
+    let names = ["good", "away", "slow", "garbage", "flapping"];
+    let count = |kind: Kind, name: &'static str, status: u16| {
+        let count = tally.answers.get(&(kind, name, status));
+        count.copied().unwrap_or_default()
+    };
+    let asked = |name: &str| {
+        let of = calls.iter().filter(|(other, _)| *other == name);
+        of.map(|(_, count)| *count).max().unwrap_or_default()
+    };
+    if lookup.json {
+        let spells: BTreeMap<&str, Value> = names
+            .into_iter()
+            .map(|name| {
+                let figures = json!({
+                    "known_200": count(Kind::Known, name, 200),
+                    "new_200": count(Kind::New, name, 200),
+                    "new_503": count(Kind::New, name, 503),
+                    "wrong_401": count(Kind::Wrong, name, 401),
+                    "wrong_503": count(Kind::Wrong, name, 503),
+                    "most_calls": asked(name),
+                });
+                (name, figures)
+            })
+            .collect();
+        let longest = tally.longest.as_millis();
+        println!(
+            "{}",
+            json!({ "spells": spells, "longest_ms": longest, "mib": [first, last] })
+        );
+        return;
+    }
+    println!(
+        "service     known 200    new 200    new 503  wrong 401  wrong 503  most calls in a spell"
+    );
+    for name in names {
+        println!(
+            "{name:<9} {:>11} {:>10} {:>10} {:>10} {:>10} {:>12}",
+            count(Kind::Known, name, 200),
+            count(Kind::New, name, 200),
+            count(Kind::New, name, 503),
+            count(Kind::Wrong, name, 401),
+            count(Kind::Wrong, name, 503),
+            asked(name)
+        );
+    }
+    println!(
+        "longest wait {} ms (timeout {} ms), memory {first:.1} MiB in the third quarter, {last:.1} MiB in the last",
+        tally.longest.as_millis(),
+        TIMEOUT.as_millis()
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spells_come_in_turn() {
+        assert_eq!(mood(0).1, "good");
+        assert_eq!(mood(3).1, "slow");
+        assert_eq!(mood(9).1, "away");
+    }
+
+    #[test]
+    fn a_service_that_fails_is_left_alone() {
+        assert!(check_calls(&[("good", 5000), ("away", 94), ("flapping", 900)].into()).is_ok());
+        assert!(check_calls(&[("good", 5000), ("slow", 95)].into()).is_err());
+    }
+
+    #[test]
+    fn memory_that_grows_is_seen() {
+        let flat: Vec<f64> = (0..100)
+            .map(|at| if at < 40 { 100.0 } else { 120.0 })
+            .collect();
+        assert!(check_memory(&flat).is_ok());
+        let growing: Vec<f64> = (0..100).map(f64::from).collect();
+        assert!(check_memory(&growing).is_err());
+    }
+}
