@@ -2,7 +2,7 @@
 
 use core::cell::RefCell;
 
-use portcullis_policy::{Answer, Failure, Query, Response, Step, Waiting};
+use portcullis_policy::{Answer, Engine, Failure, Query, Response, Step, Waiting};
 
 use crate::hostcall::{self, Buffer, HostError, Map};
 use crate::shared_data::SharedData;
@@ -42,14 +42,9 @@ pub(crate) fn ask(
     if let Some((call, mut query)) = call
         && let Err(failure) = dispatch(call, &mut query)
     {
-        let waiting = answer(call, &Answer::Failed(failure));
+        learn(call, &Answer::Failed(failure));
         // Who asks first asks alone.
-        return Some(
-            waiting
-                .into_iter()
-                .next()
-                .and_then(|(_, waiting)| decide(waiting)),
-        );
+        return Some(give_up(stream));
     }
     let kept = ASKERS.with(|askers| {
         let mut askers = askers.try_borrow_mut().ok()?;
@@ -78,7 +73,8 @@ pub(crate) fn give_up(stream: u32) -> Option<Step> {
 /// Makes a call for which no stream waits
 pub(crate) fn begin(root: u32, call: u32, mut query: Query) {
     if let Err(failure) = dispatch(call, &mut query) {
-        settle(root, call, &Answer::Failed(failure));
+        learn(call, &Answer::Failed(failure));
+        settle(root);
     }
 }
 
@@ -103,14 +99,16 @@ pub(crate) fn answered(root: u32, token: u32, headers: u32, body_size: u32) {
         (Some(headers), Some(body)) => Answer::Response(Response { headers, body }),
         _ => Answer::Failed(Failure::Broken),
     };
-    settle(root, call, &came);
+    learn(call, &came);
+    settle(root);
 }
 
 /// Ends calls whose time is over
 pub(crate) fn tick(root: u32) {
     while let Some(call) = vm::decide(|engine, moment| engine.overdue(moment.monotonic)).flatten() {
-        settle(root, call, &Answer::Failed(Failure::TimedOut));
+        learn(call, &Answer::Failed(Failure::TimedOut));
     }
+    settle(root);
 }
 
 fn dispatch(call: u32, query: &mut Query) -> Result<(), Failure> {
@@ -141,24 +139,31 @@ fn credential() -> Option<String> {
     Some(core::str::from_utf8(credential).ok()?.to_owned())
 }
 
-/// Hands an answer to everybody who waits for it
-fn settle(root: u32, call: u32, came: &Answer<'_>) {
-    let waiting = answer(call, came);
-    if waiting.is_empty() {
-        return;
-    }
-    for (stream, waiting) in waiting {
+/// Goes on with requests whose question is answered, as many as may be in one go: the next tick has the others
+fn settle(root: u32) {
+    let mut is_elsewhere = false;
+    for _ in 0..ticker::TURN {
+        let Some((stream, waiting)) = vm::with(Engine::take_answered).flatten() else {
+            break;
+        };
+        is_elsewhere = true;
         let Some(asker) = take(stream) else { continue };
         // A stream that is gone has left; who is not there is not waited for.
         if hostcall::set_effective_context(stream).is_ok() {
             asker.proceed(decide(waiting));
         }
     }
-    let _: Result<(), HostError> = hostcall::set_effective_context(root);
+    if is_elsewhere {
+        let _: Result<(), HostError> = hostcall::set_effective_context(root);
+    }
+    if vm::with(|engine| engine.has_answered()) == Some(true) {
+        // Where there is no timer each of them ends by its stream's own time.
+        let _: Option<()> = ticker::run(root, ticker::QUEUE);
+    }
 }
 
-fn answer(call: u32, came: &Answer<'_>) -> Vec<(u32, Waiting)> {
-    vm::decide(|engine, moment| engine.answered(call, came, moment.monotonic)).unwrap_or_default()
+fn learn(call: u32, came: &Answer<'_>) {
+    vm::decide(|engine, moment| engine.answered(call, came, moment.monotonic));
 }
 
 fn decide(waiting: Waiting) -> Option<Step> {

@@ -26,10 +26,13 @@ pub(crate) fn leave(stream: u32) -> Option<Outcome> {
     vm::with(|engine| engine.leave(stream, &mut SharedData)).flatten()
 }
 
-/// Lets go whatever may go: the only place that acts on requests that were held
+/// Lets go whatever may go, as much of it as may in one go: the only place that acts on requests that were held
 pub(crate) fn tick(root: u32) {
     let mut released = false;
-    while let Some((stream, release)) = vm::release() {
+    for _ in 0..ticker::TURN {
+        let Some((stream, release)) = vm::release() else {
+            break;
+        };
         released = true;
         // A stream that is gone has left the queue; who is not there is not waited for.
         if hostcall::set_effective_context(stream).is_err() {

@@ -10,6 +10,12 @@ use crate::vm;
 /// Envoy's timers are some milliseconds coarse: it comes to about 8.
 pub(crate) const QUEUE: u32 = 5;
 
+/// Requests that go on in one turn of a root
+///
+/// Envoy carries a turn's answers out one within the other, each with the response's callback: hundreds of them
+/// are more than a VM's stack holds.
+pub(crate) const TURN: usize = 32;
+
 /// How often a root looks for calls whose time is over, while there are any, in milliseconds
 pub(crate) const ASKS: u32 = 50;
 
@@ -49,7 +55,7 @@ pub(crate) fn run(root: u32, period: u32) -> Option<()> {
 /// `least` is what the root itself needs; 0 for nothing.
 pub(crate) fn settle(root: u32, least: u32) {
     let needed = vm::with(|engine| {
-        if engine.next_release().is_some() {
+        if engine.next_release().is_some() || engine.has_answered() {
             QUEUE
         } else if engine.is_asking() && !(1..ASKS).contains(&least) {
             ASKS

@@ -17,6 +17,8 @@ use crate::key::lookup::Lookup;
 #[derive(Debug, Default)]
 pub(crate) struct Asks {
     calls: Vec<Call>,
+    /// Requests whose question is answered, and that are not decided yet; the first comes last
+    answered: Vec<(u32, Waiting)>,
     last: u32,
     waiting: usize,
     bytes: usize,
@@ -130,28 +132,43 @@ impl Asks {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.calls.is_empty()
+        self.calls.is_empty() && self.answered.is_empty()
     }
 
-    /// Ends a call
+    /// Ends a call; returns the requests that wait for it, for [`keep`](Self::keep)
     pub(crate) fn end(&mut self, id: u32) -> Option<(Topic, Vec<(u32, Waiting)>)> {
         let place = self.calls.iter().position(|call| call.id == id)?;
         let call = self.calls.swap_remove(place);
-        for (_, waiting) in &call.waiting {
-            self.forget(waiting.bytes());
-        }
         Some((call.topic, call.waiting))
+    }
+
+    /// Keeps requests that an answer has come for until they are taken; they count as waiting
+    pub(crate) fn keep(&mut self, mut answered: Vec<(u32, Waiting)>) {
+        answered.reverse();
+        answered.append(&mut self.answered);
+        self.answered = answered;
+    }
+
+    pub(crate) fn has_answered(&self) -> bool {
+        !self.answered.is_empty()
+    }
+
+    /// Takes the request out that an answer has come for first
+    pub(crate) fn take(&mut self) -> Option<(u32, Waiting)> {
+        let (stream, waiting) = self.answered.pop()?;
+        self.forget(waiting.bytes());
+        Some((stream, waiting))
     }
 
     /// Takes a request out whose client has left; its call goes on
     pub(crate) fn leave(&mut self, stream: u32) -> Option<Waiting> {
-        let left = self.calls.iter_mut().find_map(|call| {
-            let place = call
-                .waiting
-                .iter()
-                .position(|(other, _)| *other == stream)?;
-            Some(call.waiting.remove(place).1)
-        })?;
+        let from = |waiting: &mut Vec<(u32, Waiting)>| {
+            let place = waiting.iter().position(|(other, _)| *other == stream)?;
+            Some(waiting.remove(place).1)
+        };
+        let mut calls = self.calls.iter_mut();
+        let left = calls.find_map(|call| from(&mut call.waiting));
+        let left = left.or_else(|| from(&mut self.answered))?;
         self.forget(left.bytes());
         Some(left)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use portcullis_policy::{
     AccountStore, Body, Change, Decision, EXPLANATION, Edit, Edits, Ending, Engine, Failure,
     Leases, MapStore, Moment, Outcome, Pause, Policy, Query, RateHeaders, Reason, Request,
-    Settings, Settled, StoreError, Waiting, is_reserved, parse_client,
+    Settings, Settled, StoreError, is_reserved, parse_client,
 };
 
 use crate::case::{Answer, Fault, Outage, Run, Service, Step};
@@ -68,7 +68,6 @@ impl Ring for Native {
             policy,
             engine,
             asked: BTreeMap::new(),
-            answered: Vec::new(),
             clusters: &self.clusters,
             store,
             decisions: 0,
@@ -85,8 +84,6 @@ struct NativeSession<'a> {
     store: Store,
     /// What services were asked in this step.
     asked: BTreeMap<String, Vec<Seen>>,
-    /// The requests whose question was answered last.
-    answered: Vec<(u32, Waiting)>,
     /// The clusters that there are.
     clusters: &'a BTreeSet<String>,
     /// Decisions made so far, which makes their ids unique.
@@ -252,7 +249,7 @@ impl NativeSession<'_> {
                     moment.monotonic += nanoseconds(waited);
                     moment.wall += nanoseconds(waited);
                     let (engine, store) = (&mut self.engine, &mut self.store);
-                    match self.answered.pop() {
+                    match engine.take_answered() {
                         Some((_, waiting)) => engine.with_answer(waiting, moment, store),
                         None => return (Outcome::unavailable(Reason::HostFailed, 0), None),
                     }
@@ -308,8 +305,7 @@ impl NativeSession<'_> {
                 }
             }
         };
-        self.answered = self
-            .engine
+        self.engine
             .answered(call, &answer, now + nanoseconds(waited));
         waited
     }

@@ -271,6 +271,44 @@ fn a_question_outlives_who_asked_it() {
     gate.outlived();
 }
 
+/// As many as may wait for one answer are answered, whatever it takes the host to do so.
+#[test]
+fn a_crowd_that_waits_for_one_answer_is_answered() {
+    const CROWD: usize = 990;
+    let directory = Directory::new().unwrap();
+    let socket = directory.path().join("keys.sock");
+    let service = UnixListener::bind(&socket).unwrap();
+    let lookup = json!({ "cluster": "keys", "path": "/k/", "timeout": "10s" });
+    let gate = Gate::start(directory, &socket, &policy(&json!({ "lookup": lookup })), 1);
+    let Address::Unix(listener) = &gate.address else {
+        panic!("it listens elsewhere")
+    };
+    let ask = |_| {
+        let mut stream = UnixStream::connect(listener).unwrap();
+        let request = "GET /items HTTP/1.1\r\nhost: shop.example\r\nauthorization: Bearer shared\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    };
+    let mut crowd: Vec<_> = (0..CROWD).map(ask).collect();
+    let (question, _) = service.accept().unwrap();
+    let deadline = deadline();
+    let waits = |(_, count): &(String, u64)| *count >= CROWD as u64;
+    while !gate
+        .stat("http.http.downstream_rq_active")
+        .iter()
+        .any(waits)
+    {
+        deadline.left().unwrap();
+    }
+    drop(question);
+    for stream in &mut crowd {
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    }
+    gate.outlived();
+}
+
 /// RFC 4648, section 4.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

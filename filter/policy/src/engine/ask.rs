@@ -162,11 +162,11 @@ impl Engine {
         Some((call, max))
     }
 
-    /// Learns from what came of a call; returns the requests that waited for it, by their streams, each
-    /// for [`with_answer`](Self::with_answer)
-    pub fn answered(&mut self, call: u32, answer: &Answer<'_>, now: u64) -> Vec<(u32, Waiting)> {
+    /// Learns from what came of a call; the requests that waited for it are there to be
+    /// [taken](Self::take_answered)
+    pub fn answered(&mut self, call: u32, answer: &Answer<'_>, now: u64) {
         let Some((topic, mut waiting)) = self.asks.end(call) else {
-            return Vec::new();
+            return;
         };
         match &topic {
             Topic::Page(file, _) => {
@@ -192,7 +192,20 @@ impl Engine {
                 }
             }
         }
-        waiting
+        self.asks.keep(waiting);
+    }
+
+    /// Takes a request whose question is answered, by its stream, for [`with_answer`](Self::with_answer)
+    ///
+    /// Until then it counts as waiting: a shell may take them a few at a time.
+    pub fn take_answered(&mut self) -> Option<(u32, Waiting)> {
+        self.asks.take()
+    }
+
+    /// Whether there are requests to be [taken](Self::take_answered)
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.asks.has_answered()
     }
 
     /// A call whose time is over though its host has not said so: it is to be
@@ -202,7 +215,7 @@ impl Engine {
         self.asks.overdue(now)
     }
 
-    /// Whether calls are under way
+    /// Whether calls are under way, or requests that waited for one are to be taken
     #[must_use]
     pub fn is_asking(&self) -> bool {
         !self.asks.is_empty()

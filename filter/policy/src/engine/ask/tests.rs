@@ -94,13 +94,19 @@ impl Gate {
 
     /// Answers a call; returns streams and what becomes of them
     fn answer(&mut self, call: u32, answer: &Answer<'_>) -> Vec<(u32, Reason)> {
-        let (moment, waiting) = (self.moment(), self.engine.answered(call, answer, self.now));
+        let (moment, waiting) = (self.moment(), self.answered(call, answer));
         let decide =
             |(stream, waiting)| match self.engine.with_answer(waiting, moment, &mut self.store) {
                 Step::Decided(outcome) => (stream, outcome.record.reason),
                 step => panic!("{step:?}"),
             };
         waiting.into_iter().map(decide).collect()
+    }
+
+    /// The requests that a call's answer has come for
+    fn answered(&mut self, call: u32, answer: &Answer<'_>) -> Vec<(u32, Waiting)> {
+        self.engine.answered(call, answer, self.now);
+        core::iter::from_fn(|| self.engine.take_answered()).collect()
     }
 
     fn answer_key(&mut self, call: u32, key: &str) -> Vec<(u32, Reason)> {
@@ -222,7 +228,7 @@ fn the_older_digest_is_asked_for_once_for_all_who_wait() {
     let call = gate.ask(1, "a").unwrap();
     assert_eq!(gate.ask(2, "a"), None);
     let mut asked = Vec::new();
-    for (stream, waiting) in gate.engine.answered(call, &none, gate.now) {
+    for (stream, waiting) in gate.answered(call, &none) {
         let moment = gate.moment();
         match gate.engine.with_answer(waiting, moment, &mut gate.store) {
             Step::Ask(waiting) => asked.extend(gate.engine.ask(stream, *waiting, gate.now)),
@@ -239,9 +245,31 @@ fn the_older_digest_is_asked_for_once_for_all_who_wait() {
     assert_eq!(gate.ask(3, "a"), None);
     // Another key's answer takes the only place of one that is none.
     let other = gate.ask(4, "b").unwrap();
-    gate.engine.answered(other, &none, gate.now);
+    gate.answered(other, &none);
     let told = gate.answer(*next, &none);
     let unknown = [1, 2, 3].map(|stream| (stream, Reason::KeyUnknown));
     assert_eq!(told, unknown);
     assert!(!gate.engine.is_asking());
+}
+
+/// They are taken one by one, in the order in which they came, and may leave until then
+#[test]
+fn who_is_answered_waits_until_it_is_taken() {
+    let mut gate = Gate::new();
+    let call = gate.ask(1, "a").unwrap();
+    for stream in 2..5 {
+        assert_eq!(gate.ask(stream, "a"), None);
+    }
+    let other = gate.ask(9, "b").unwrap();
+    let silence = Answer::Failed(Failure::TimedOut);
+    gate.engine.answered(call, &silence, gate.now);
+    gate.engine.answered(other, &silence, gate.now);
+    assert_eq!(gate.engine.overdue(gate.now + 9 * SECOND), None);
+    assert!(gate.engine.leave_ask(3).is_some());
+    for stream in [1, 2, 4, 9] {
+        assert!(gate.engine.has_answered() && gate.engine.is_asking());
+        let taken = gate.engine.take_answered();
+        assert_eq!(taken.map(|(taken, _)| taken), Some(stream));
+    }
+    assert!(!gate.engine.is_asking() && gate.engine.take_answered().is_none());
 }
