@@ -175,6 +175,21 @@ impl World {
         Ok(())
     }
 
+    /// Forgets a callout: nobody is ever told what came of it.
+    ///
+    /// # Errors
+    /// If no callout of this number is under way.
+    pub fn lose(&mut self, callout: u64) -> Result<Callout, HostError> {
+        let lost = self.shared.callouts.take(callout);
+        lost.ok_or(HostError::NoSuchCallout)
+    }
+
+    /// Answers a callout that may have been answered already, as no host should.
+    pub fn answer_again(&mut self, callout: &Callout, reply: CalloutReply) {
+        self.deliver(callout.clone(), reply);
+        self.settle();
+    }
+
     /// The data that the workers share.
     #[must_use]
     pub fn shared_data(&self) -> &SharedData {

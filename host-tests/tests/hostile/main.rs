@@ -23,6 +23,7 @@ mod observe;
 mod queue;
 mod quotas;
 mod random;
+mod services;
 mod statuses;
 mod traffic;
 
