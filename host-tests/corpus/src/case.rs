@@ -80,7 +80,7 @@ pub enum Service {
     /// None.
     Fails(Outage),
     /// One after the other; the last one to whatever is asked then.
-    InTurn(Vec<Service>),
+    InTurn(Vec<Self>),
 }
 
 impl Service {

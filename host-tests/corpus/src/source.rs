@@ -122,7 +122,7 @@ struct StepSource {
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
 enum ServiceSource {
-    InTurn(Vec<ServiceSource>),
+    InTurn(Vec<Self>),
     Fails(FailsSource),
     Answers(Answer),
 }
