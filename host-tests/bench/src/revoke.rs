@@ -3,8 +3,9 @@
 //! Callers on every worker use the key without a pause while it is taken back, and what is told is the
 //! time from the push to the last answer that let one of them pass. A key is taken back in each of the ways
 //! that there are: its id under `revoked` in a policy that replaces the one in force (ECDS from a file that is
-//! moved into place); out of the file that a service publishes; out of what a service tells of one key. The
-//! last two are noticed when the gate looks again, which is what the policy says of it.
+//! moved into place), or one that comes with a new listener (LDS); out of the file that a service publishes; out of
+//! what a service tells of one key. The last two are noticed when the gate looks again, which is what the policy says
+//! of it. A new listener is for new connections: what becomes of those that are kept is told beside.
 
 use std::fs;
 use std::io;
@@ -53,6 +54,8 @@ const OTHERS: u32 = 1000;
 enum Way {
     /// By the policy.
     Policy,
+    /// By the policy, with the listener that it is in.
+    Listener,
     /// Out of the file of keys.
     Bundle,
     /// Out of the service's own knowledge.
@@ -60,11 +63,12 @@ enum Way {
 }
 
 impl Way {
-    const ALL: [Self; 3] = [Self::Policy, Self::Bundle, Self::Lookup];
+    const ALL: [Self; 4] = [Self::Policy, Self::Listener, Self::Bundle, Self::Lookup];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Policy => "policy",
+            Self::Listener => "listener",
             Self::Bundle => "bundle",
             Self::Lookup => "lookup",
         }
@@ -74,6 +78,7 @@ impl Way {
     const fn told(self) -> &'static str {
         match self {
             Self::Policy => "`revoked` in the policy (ECDS)",
+            Self::Listener => "the same, new connections (LDS)",
             Self::Bundle => "out of the bundle, refresh 1 s",
             Self::Lookup => "out of the service, ttl 1 s",
         }
@@ -82,14 +87,18 @@ impl Way {
     /// After how long the gate looks again at the latest.
     const fn looks(self) -> Duration {
         match self {
-            Self::Policy => Duration::ZERO,
+            Self::Policy | Self::Listener => Duration::ZERO,
             Self::Bundle => Duration::from_millis(1100),
             Self::Lookup => Duration::from_secs(1),
         }
     }
 
     fn host(self) -> String {
-        format!("{}.example", self.name())
+        match self {
+            // Two ways to put the same policy in force.
+            Self::Policy | Self::Listener => "policy.example".to_owned(),
+            Self::Bundle | Self::Lookup => format!("{}.example", self.name()),
+        }
     }
 
     /// The key of the n-th push.
@@ -98,15 +107,23 @@ impl Way {
             Self::Policy => 1_000_000,
             Self::Bundle => 2_000_000,
             Self::Lookup => 3_000_000,
+            Self::Listener => 4_000_000,
         };
         policy::key(GOOD, number.saturating_add(kind))
+    }
+
+    /// The id of the key of the n-th push.
+    fn id(self, number: u32) -> String {
+        format!("{}_{number}", self.name())
     }
 }
 
 /// The gate, the file of its configuration, and the service of its keys.
 struct Stage {
     folder: PathBuf,
+    /// What stands in the gate's own place, and what its listener is.
     file: PathBuf,
+    listeners: PathBuf,
     module: PathBuf,
     pushes: u32,
     service: KeyService,
@@ -116,6 +133,8 @@ struct Stage {
 struct Outcome {
     way: Way,
     took: Vec<Duration>,
+    /// Connections from before that let the key pass when new ones did no more, of all.
+    kept: [u32; 2],
 }
 
 /// Runs the benchmark and prints its figures.
@@ -130,17 +149,19 @@ pub(crate) fn run(workspace: &Workspace, revoke: Revoke) -> Result<()> {
     let stage = Stage {
         folder: scratch.path().to_owned(),
         file: scratch.path().join("gate.json"),
+        listeners: scratch.path().join("listeners.json"),
         module,
         pushes: revoke.pushes,
         service: KeyService::start(scratch.path())?,
     };
     for number in 1..=revoke.pushes {
         let key = Way::Lookup.key(number);
-        let record = key_service::record(&key, &format!("looked_up_{number}"), "acme");
+        let record = key_service::record(&key, &Way::Lookup.id(number), "acme");
         stage.service.add(&key, record);
     }
     stage.publish(0)?;
-    stage.push(0)?;
+    stage.push(Way::Policy, 0)?;
+    stage.push(Way::Listener, 0)?;
     let mut bootstrap = bootstrap::of(&[bootstrap::discovered("revoke", &stage.file)]);
     if let Some(resources) = bootstrap
         .get_mut("static_resources")
@@ -149,23 +170,36 @@ pub(crate) fn run(workspace: &Workspace, revoke: Revoke) -> Result<()> {
         let cluster = named_cluster("keys", stage.service.socket());
         resources.insert("clusters".to_owned(), json!([cluster]));
     }
+    if let Some(bootstrap) = bootstrap.as_object_mut() {
+        let source = json!({
+            "path_config_source": { "path": stage.listeners },
+            "resource_api_version": "V3",
+        });
+        bootstrap.insert(
+            "dynamic_resources".to_owned(),
+            json!({ "lds_config": source }),
+        );
+    }
     let placement = Placement::ordinary();
     let envoy = Envoy::start(&found.path, &bootstrap, WORKERS, placement, scratch.path())?;
     eprintln!(
         "Envoy {}, {WORKERS} workers, {CONNECTIONS} connections, {} pushes each way",
         found.version, revoke.pushes
     );
-    let address = envoy.address("revoke")?;
     let mut outcomes = Vec::new();
     for way in Way::ALL {
-        let mut took = Vec::new();
+        let address = match way {
+            Way::Listener => envoy.address("listener")?,
+            _ => envoy.address("revoke")?,
+        };
+        let (mut took, mut kept) = (Vec::new(), [0; 2]);
         for number in 1..=revoke.pushes {
-            took.push(stage.revoke(way, number, address)?);
+            took.push(stage.revoke(way, number, address, &mut kept)?);
             eprint!("\r{} {number} of {} ", way.name(), revoke.pushes);
         }
         eprintln!();
         took.sort_unstable();
-        outcomes.push(Outcome { way, took });
+        outcomes.push(Outcome { way, took, kept });
     }
     every_worker_served(&envoy)?;
     report(revoke, &outcomes);
@@ -181,8 +215,27 @@ pub(crate) fn run(workspace: &Workspace, revoke: Revoke) -> Result<()> {
 
 impl Stage {
     /// Takes a key back that is in use everywhere; how long it went on.
-    fn revoke(&self, way: Way, number: u32, address: SocketAddr) -> Result<Duration> {
+    fn revoke(
+        &self,
+        way: Way,
+        number: u32,
+        address: SocketAddr,
+        kept: &mut [u32; 2],
+    ) -> Result<Duration> {
         let start = Start::now();
+        let bad =
+            |error: io::Error| Failure::new(format!("a request: {error}"), "read Envoy's log");
+        let idle = match way {
+            Way::Listener => CONNECTIONS,
+            Way::Policy | Way::Bundle | Way::Lookup => 0,
+        };
+        let mut connections = Vec::new();
+        for _ in 0..idle {
+            let mut connection = Connection::open(address).map_err(bad)?;
+            let answer = connection.get(&way.host(), "/v1/items", &way.key(number));
+            answer.map_err(bad)?;
+            connections.push(connection);
+        }
         let callers: Vec<Caller> = (0..CONNECTIONS)
             .map(|_| caller(address, way, way.key(number), start))
             .collect();
@@ -192,7 +245,7 @@ impl Stage {
         }
         let pushed = start.elapsed();
         match way {
-            Way::Policy => self.push(number)?,
+            Way::Policy | Way::Listener => self.push(way, number)?,
             Way::Bundle => self.publish(number)?,
             Way::Lookup => self.service.remove(&way.key(number)),
         }
@@ -200,27 +253,48 @@ impl Stage {
         for caller in callers {
             last = last.max(caller.finish()?);
         }
+        let [passed, all] = kept;
+        for mut connection in connections {
+            let answer = connection.get(&way.host(), "/v1/items", &way.key(number));
+            // Envoy may have closed it, which is well.
+            let passes = answer.is_ok_and(|answer| answer.status == 200);
+            *passed = passed.saturating_add(passes.into());
+            *all = all.saturating_add(1);
+        }
         Ok(last.saturating_sub(pushed))
     }
 
     /// The policy in which so many keys are revoked, in the place of the one in force.
-    fn push(&self, revoked: u32) -> Result<()> {
+    fn push(&self, way: Way, revoked: u32) -> Result<()> {
         let next = self.folder.join("next.json");
-        let text = bootstrap::extension("revoke", &self.module, &self.policy(revoked));
-        workspace::write(&next, text.to_string())?;
-        fs::rename(&next, &self.file).map_err(|error| Failure::file(&self.file, &error))
+        let policy = self.policy(way, revoked);
+        let (file, resources) = match way {
+            Way::Listener => {
+                let mut listener = bootstrap::gate("listener", &self.module, &policy);
+                if let Some(listener) = listener.as_object_mut() {
+                    let kind = "type.googleapis.com/envoy.config.listener.v3.Listener";
+                    listener.insert("@type".to_owned(), kind.into());
+                }
+                (&self.listeners, json!({ "resources": [listener] }))
+            }
+            _ => {
+                let extension = bootstrap::extension("revoke", &self.module, &policy);
+                (&self.file, extension)
+            }
+        };
+        workspace::write(&next, resources.to_string())?;
+        fs::rename(&next, file).map_err(|error| Failure::file(file, &error))
     }
 
-    fn policy(&self, revoked: u32) -> Value {
+    fn policy(&self, way: Way, revoked: u32) -> Value {
         let numbers = 1..=self.pushes;
         let inline: Vec<Value> = numbers
             .map(|number| {
-                let digest = key_service::digest(&Way::Policy.key(number));
-                let id = format!("k_{number}");
-                json!({ "id": id, "sha256": digest, "principal": "acme", "tier": "basic" })
+                let digest = key_service::digest(&way.key(number));
+                json!({ "id": way.id(number), "sha256": digest, "principal": "acme", "tier": "basic" })
             })
             .collect();
-        let ids: Vec<String> = (1..=revoked).map(|number| format!("k_{number}")).collect();
+        let ids: Vec<String> = (1..=revoked).map(|number| way.id(number)).collect();
         let bundle = json!({ "bundle": { "cluster": "keys", "path": FILE, "refresh": LOOKS } });
         let lookup = json!({ "lookup": { "cluster": "keys", "path": RECORDS, "ttl": LOOKS } });
         let api = |way: Way, keys: Value| {
@@ -305,6 +379,9 @@ fn caller(address: SocketAddr, way: Way, key: String, start: Start) -> Caller {
         let (host, mut last, mut refused) = (way.host(), None, 0);
         while refused < REFUSALS {
             let sent = start.elapsed();
+            if way == Way::Listener {
+                connection = Connection::open(address)?;
+            }
             if sent > PATIENCE {
                 return Err(io::Error::other("the key stays good"));
             }
@@ -362,6 +439,7 @@ fn report(revoke: Revoke, outcomes: &[Outcome]) {
                     "pushes": outcome.took.len(),
                     "median_ms": outcome.median().as_millis(),
                     "longest_ms": outcome.longest().as_millis(),
+                    "kept_connections": outcome.kept,
                 })
             })
             .collect();
@@ -379,18 +457,27 @@ fn report(revoke: Revoke, outcomes: &[Outcome]) {
             outcome.longest().as_millis(),
             limit.as_millis()
         );
+        let [passed, all] = outcome.kept;
+        if all > 0 {
+            println!(
+                "{:<32} {passed} of {all} kept connections let it pass then",
+                ""
+            );
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn each_way_has_keys_of_its_own() {
         let keys = Way::ALL.map(|way| way.key(7));
-        let [policy, bundle, lookup] = &keys;
-        assert!(policy != bundle && bundle != lookup && policy != lookup);
+        let different: BTreeSet<_> = keys.iter().collect();
+        assert_eq!(different.len(), keys.len());
     }
 
     #[test]
@@ -398,6 +485,7 @@ mod tests {
         let outcome = Outcome {
             way: Way::Bundle,
             took: [1, 2, 9].map(Duration::from_secs).into(),
+            kept: [0; 2],
         };
         assert_eq!(outcome.longest(), Duration::from_secs(9));
         assert_eq!(outcome.median(), Duration::from_secs(2));
