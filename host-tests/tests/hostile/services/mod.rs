@@ -49,6 +49,7 @@ fn requests_that_wait_are_bounded_and_leave_nothing_behind() {
     const MANY: u32 = 1500;
     const PLACES: usize = 1024;
     const BYTES: usize = 4 << 20;
+    const PAGE: usize = 1 << 16;
     let long = format!("/items?{}", "x".repeat(8000));
     let mut demo = Demo::with(
         Settings {
@@ -66,7 +67,7 @@ fn requests_that_wait_are_bounded_and_leave_nothing_behind() {
         (&*long, BYTES / 8000 / 2, BYTES / 8000),
     ] {
         let mut peaks = Vec::new();
-        for _ in 0..8 {
+        for _ in 0..16 {
             let (root, worker) = (demo.root, demo.world.worker(0).unwrap());
             let streams: Vec<_> = (0..MANY)
                 .map(|_| {
@@ -100,7 +101,7 @@ fn requests_that_wait_are_bounded_and_leave_nothing_behind() {
             // The breaker is not what this is about.
             demo.world.advance(Duration::from_secs(3));
         }
-        // What is remembered fills up in the first of them.
-        assert_eq!(peaks[5], peaks[7], "{peaks:?}");
+        // A torn heap grows by a page now and then; were a tenth of a round's requests to stay, it would be more.
+        assert!(peaks[15] - peaks[3] <= 3 * PAGE, "{peaks:?}");
     }
 }
