@@ -11,6 +11,7 @@ pub(crate) mod quota;
 mod recording;
 mod route;
 mod schema;
+mod screen;
 mod service;
 mod threat;
 
@@ -37,6 +38,7 @@ use crate::policy::{Api, Mode, Pause, Policy, Probes, Rules};
 use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
 use crate::recording::DEFAULT;
+use crate::screen::Screen;
 
 /// Compiles a document whose maps are sorted
 ///
@@ -96,9 +98,11 @@ fn read(
         .take("probes")
         .map(|probes| read_probes(&probes, errors))
         .unwrap_or_default();
+    let threat_at = map.take("threat");
+    let has_threat = threat_at.is_some();
     let clients = map
         .take("clients")
-        .map(|clients| read_clients(&clients, errors))
+        .map(|clients| read_clients(&clients, has_threat, errors))
         .unwrap_or_default();
     let replicas = map
         .take("share")
@@ -123,8 +127,7 @@ fn read(
         .take("explain")
         .map(|explain| recording::read_explain(&explain, errors))
         .unwrap_or_default();
-    let threat = map
-        .take("threat")
+    let threat = threat_at
         .map(|threat| threat::read(&threat, namespace, errors))
         .unwrap_or_default();
     let keeps_quotas = map
@@ -140,6 +143,7 @@ fn read(
         variable,
         pause,
         replicas,
+        has_threat,
     };
     for (key, at) in map
         .require("apis", errors)
@@ -191,7 +195,8 @@ fn read(
         denied_clients: clients.denied,
         denial: clients.denial,
         exempt_clients: clients.exempt,
-        limits_clients: apis.iter().any(|api: &Rc<Api>| api.limits_clients),
+        client_screens: clients.screens,
+        counts_clients: apis.iter().any(|api: &Rc<Api>| api.counts_clients),
         unauthenticated: unauthenticated?,
         unauthenticated_name: Name::parse("unauthenticated").ok()?,
         apis,
@@ -308,6 +313,8 @@ struct Clients {
     denied: Vec<IpNet>,
     denial: Enforcement,
     exempt: Vec<IpNet>,
+    /// One at the most
+    screens: Vec<Screen>,
 }
 
 impl Default for Clients {
@@ -316,29 +323,34 @@ impl Default for Clients {
             denied: Vec::new(),
             denial: Enforcement::ALWAYS,
             exempt: Vec::new(),
+            screens: Vec::new(),
         }
     }
 }
 
-/// Reads `clients`: the networks that may not call, and those that no limit counts
-fn read_clients(at: &At<'_>, errors: &mut Errors) -> Clients {
+/// Reads `clients`: the networks that may not call, those that no limit counts, and what addresses are
+/// screened for
+fn read_clients(at: &At<'_>, has_threat: bool, errors: &mut Errors) -> Clients {
     let Some(mut map) = at.map(errors) else {
         return Clients::default();
     };
     let denial = enforcement(&mut map, errors);
     let mut networks = |name| map.take(name).map(|at| at.networks(errors));
     let (denied, exempt) = (networks("deny"), networks("exempt"));
-    if denied.is_none() && exempt.is_none() {
-        errors.push(&at.path, "says nothing: write deny or exempt");
+    let screen = map.take("screen");
+    if denied.is_none() && exempt.is_none() && screen.is_none() {
+        errors.push(&at.path, "says nothing: write deny, exempt or screen");
     }
     if denied.is_none() && denial != Enforcement::ALWAYS {
         errors.push(&at.path, "mode and rollout belong to deny");
     }
     map.finish(errors);
+    let screen = screen.and_then(|at| screen::read_clients(&at, has_threat, errors));
     Clients {
         denied: denied.unwrap_or_default(),
         denial,
         exempt: exempt.unwrap_or_default(),
+        screens: screen.into_iter().collect(),
     }
 }
 

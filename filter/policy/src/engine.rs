@@ -6,6 +6,7 @@ mod domain;
 mod draft;
 mod examine;
 mod quota;
+mod screen;
 mod supply;
 
 use alloc::boxed::Box;
@@ -45,6 +46,7 @@ use crate::reply::{Dialect, Particulars, Reply};
 use crate::request::{Head, Moment, Request};
 use crate::route::Route;
 use crate::schema::Fault;
+use crate::screen::Source as Screenable;
 
 /// A worker's decision maker, and what it remembers between requests
 ///
@@ -412,7 +414,10 @@ impl Engine {
                 let edits = if draft.is_observed {
                     Edits::none()
                 } else {
-                    draft.edits_for(&key, reserved)
+                    let mut edits = draft.edits_for(&key, reserved);
+                    // With `pause: body` they go on now.
+                    edits.screen = draft.tags();
+                    edits
                 };
                 draft.key = Some(Rc::clone(&key));
                 let fault = route.body.as_ref();
@@ -523,7 +528,7 @@ impl Engine {
             Ok(read) => read,
             Err(fault) if !rule.binds(draft.who) => {
                 draft.would(fault.reason, &fault.rule);
-                draft.found(Reason::Allowed, Rc::clone(&route.rule));
+                draft.found_good(&route);
                 draft.edits = Some(edits);
                 return self.settle_principal(draft, &key, Cost::of(&route, 1), moment, store);
             }
@@ -549,6 +554,12 @@ impl Engine {
                 // Nobody asks here: the list was asked for before.
                 Stop::Ask(_) => draft.found(Reason::HostFailed, Rc::clone(&route.rule)),
             }
+            return self.settle_principal(draft, &key, Cost::of(&route, 1), moment, store);
+        }
+        let source = Screenable::Body(&body);
+        let screened = draft.screen(&rule.screens, source, rule.annotates, &self.shelves);
+        if let Err((reason, rule)) = screened {
+            draft.found(reason, rule);
             return self.settle_principal(draft, &key, Cost::of(&route, 1), moment, store);
         }
         draft.found_good(&route);
@@ -662,7 +673,7 @@ impl Engine {
             let mut draft = waiting.draft;
             if !rule.binds(draft.who) {
                 draft.would(fault.reason, &fault.rule);
-                draft.found(Reason::Allowed, Rc::clone(&route.rule));
+                draft.found_good(&route);
                 draft.edits = Some(waiting.edits);
                 let cost = Cost::of(&route, 1);
                 return Step::Decided(self.settle_principal(draft, &key, cost, moment, store));

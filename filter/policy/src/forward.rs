@@ -36,6 +36,8 @@ pub struct Edits {
     pub(crate) strip_credential: bool,
     pub(crate) class: Option<Rc<str>>,
     pub(crate) verdict: Option<String>,
+    /// What screens tag the request with
+    pub(crate) screen: Option<String>,
     /// Limits that the request is over, by name
     pub(crate) over: Option<String>,
 }
@@ -58,6 +60,7 @@ impl Edits {
             strip_credential: false,
             class: None,
             verdict: None,
+            screen: None,
             over: None,
         }
     }
@@ -88,6 +91,9 @@ impl Edits {
         }
         if let Some(verdict) = &self.verdict {
             edit(Edit::Add("x-portcullis-verdict", verdict));
+        }
+        if let Some(screen) = &self.screen {
+            edit(Edit::Add("x-portcullis-screen", screen));
         }
         if let Some(over) = &self.over {
             edit(Edit::Add("x-portcullis-over-limit", over));

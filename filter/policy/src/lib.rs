@@ -100,6 +100,7 @@ mod reply;
 mod request;
 mod route;
 mod schema;
+mod screen;
 mod slots;
 mod spelling;
 mod suffix;

@@ -29,6 +29,7 @@ use crate::record::Rule;
 use crate::recording::{ClientForm, Recording};
 use crate::replica::Source;
 use crate::reply::Dialect;
+use crate::screen::Screen;
 use crate::template::Router;
 
 /// A valid policy
@@ -48,8 +49,10 @@ pub struct Policy {
     pub(crate) denial: Enforcement,
     /// Addresses that no limit counts
     pub(crate) exempt_clients: Vec<IpNet>,
-    /// Whether a limit is by client's address
-    pub(crate) limits_clients: bool,
+    /// What every client's address is screened for: one at the most
+    pub(crate) client_screens: Vec<Screen>,
+    /// Whether a limit or a screen is by client's address
+    pub(crate) counts_clients: bool,
     pub(crate) unauthenticated: Bucket,
     /// How the unauthenticated bucket is called where limits are told by name
     pub(crate) unauthenticated_name: Name,
@@ -138,8 +141,8 @@ pub(crate) struct Api {
     pub(crate) name: Name,
     pub(crate) series: Series,
     pub(crate) telling: Telling,
-    /// Whether one of its limits is by client's address
-    pub(crate) limits_clients: bool,
+    /// Whether one of its limits or screens is by client's address
+    pub(crate) counts_clients: bool,
     pub(crate) dialect: Dialect,
     /// The keys that stand in the policy itself
     pub(crate) keys: KeyRing,
@@ -161,8 +164,8 @@ pub(crate) struct Api {
     pub(crate) router: Router,
     /// Whether a route spends a quota
     pub(crate) spends_quotas: bool,
-    /// Headers that hold idempotency keys, in lower case
-    pub(crate) idempotency_headers: Vec<String>,
+    /// Headers that rules read besides those that decide, in lower case
+    pub(crate) kept_headers: Vec<String>,
     pub(crate) credential_rule: Rc<Rule>,
     pub(crate) preflight_rule: Rc<Rule>,
     pub(crate) unmatched_rule: Rc<Rule>,
@@ -288,7 +291,8 @@ impl Policy {
     pub fn wants_client(&self) -> bool {
         !self.denied_clients.is_empty()
             || !self.exempt_clients.is_empty()
-            || self.limits_clients
+            || !self.client_screens.is_empty()
+            || self.counts_clients
             || self.recording.client != ClientForm::None
     }
 

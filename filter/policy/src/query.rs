@@ -58,7 +58,7 @@ fn check_fields(fields: &[&Field], query: &[u8], tier: &Name) -> Result<(), Faul
     Ok(())
 }
 
-/// The value of one parameter, which the request must have
+/// The value of one parameter; empty where it may be absent, and is
 ///
 /// # Errors
 ///
@@ -92,6 +92,12 @@ fn check_body(route: &Route, query: Option<&[u8]>, who: u64) -> Result<(), Fault
         let is_declared = route.query.iter().any(|field| field.name == name);
         !is_declared && readings.iter().any(|reading| reading.is(name))
     })
+}
+
+/// Whether some reader could take a parameter of a query for a field of the body by that name
+pub(crate) fn stands_for(query: &[u8], name: &str) -> bool {
+    let mut parts = query.split(|byte| matches!(byte, b'&' | b';'));
+    parts.any(|part| Reading::of(split(part).0).is(name))
 }
 
 /// The raw value of each parameter

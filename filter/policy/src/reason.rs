@@ -77,6 +77,8 @@ reasons! {
     DomainUnknown "domain_unknown" 0 "",
     /// Forwarded: a method and path that the policy exempts
     Exempt "exempt" 0 "",
+    /// Refused: the feeds that a value is screened by are too old, or not there
+    FeedsStale "feeds_stale" 503 "The service is temporarily unavailable",
     /// Refused: a parameter that is inspected comes twice, or in a spelling that some readers take for it
     FieldAmbiguous "field_ambiguous" 400 "A parameter is ambiguous",
     /// Refused: a field has a value that the route does not take
@@ -143,6 +145,12 @@ reasons! {
     StoreContended "store_contended" 503 "The service is temporarily unavailable",
     /// Refused: the account store refused
     StoreFailed "store_failed" 503 "The service is temporarily unavailable",
+    /// Refused: a value is what its screen blocks
+    TargetBlocked "target_blocked" 403 "A parameter is blocked",
+    /// Forwarded: a value is what its screen tags
+    TargetTagged "target_tagged" 0 "",
+    /// Refused: a value that is screened can't be read as one that everybody reads alike
+    TargetUnreadable "target_unreadable" 400 "A parameter can't be screened",
     /// Refused: a value that the key's tier may not send
     TierInsufficient "tier_insufficient" 403 "The plan of the API key does not include this",
     /// Refused: the client has sent too many requests without a good key

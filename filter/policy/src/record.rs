@@ -31,7 +31,7 @@ use crate::trace::TraceId;
 /// they are known `api`, `route`, `principal`, `tier`, `key`, `exception` (why the tier is another for a while),
 /// `class`, `remaining`, `limit_status` (of a rate
 /// with a queue: `PASSED`, `DELAYED` or `REJECTED`), `wait_ms`, `over` (limits that it is over and that only
-/// tag), `shadow` (what rules would have done that don't bind), `exempt`, `expired` (slots that nobody gave
+/// tag), `shadow` (what rules would have done that don't bind), `screen` (what screens found), `exempt`, `expired` (slots that nobody gave
 /// back), `verdict`, `score`, `threat_bundle` (when the bundle of feeds was made, and its digest), `quota` and `quota_remaining`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -52,7 +52,7 @@ pub struct Record {
     /// Nanoseconds for which the request is held
     pub(crate) wait: Option<u64>,
     pub(crate) limit_status: Option<LimitStatus>,
-    /// What the target was found to be, and its score
+    /// What the target, or the worst value that was screened, was found to be, and its score
     pub(crate) verdict: Option<(Classification, u8)>,
     pub(crate) extras: Option<Box<Extras>>,
 }
@@ -60,6 +60,12 @@ pub struct Record {
 /// What few decisions have: the others need not carry it
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Extras {
+    /// What screens found that block or tag it, whether they bind or not: a dictionary (RFC 9651)
+    pub(crate) screens: String,
+    /// What the upstream is told of that
+    pub(crate) tags: String,
+    /// The first screen that tags the request
+    pub(crate) tagged: Option<Rc<Rule>>,
     /// The target in the form that the policy asks for
     pub(crate) target: Option<String>,
     /// What the threat bundle is called that the target was judged by
@@ -140,10 +146,9 @@ impl Record {
     /// Where the policy wants the decision told
     #[must_use]
     pub fn told(&self) -> Told {
-        let is_notable = self
-            .extras
-            .as_ref()
-            .is_some_and(|extras| !extras.over.is_empty() || !extras.shadows.is_empty());
+        let is_notable = self.extras.as_ref().is_some_and(|extras| {
+            !extras.over.is_empty() || !extras.shadows.is_empty() || !extras.screens.is_empty()
+        });
         // What goes on in doubt is not silent either.
         let is_doubtful = self.reason == Reason::DomainUnknown;
         let is_told = self.reason.is_refusal() || is_notable || is_doubtful;
@@ -284,6 +289,8 @@ impl Record {
         if let Some(extras) = &self.extras {
             text("over", Some(&*extras.over).filter(|over| !over.is_empty()));
             text("shadow", extras.shadow().as_deref());
+            let screens = Some(&*extras.screens);
+            text("screen", screens.filter(|screens| !screens.is_empty()));
             text("exempt", extras.exempt.as_ref().map(|rule| &*rule.path));
             text("target", extras.target.as_deref());
             text("threat_bundle", extras.feeds.as_deref());
@@ -406,7 +413,7 @@ pub enum RuleKind {
     Body,
     /// What holds for every policy: `builtin.*`
     Builtin,
-    /// Which addresses may call: `clients.deny`
+    /// Which addresses may call: `clients.deny`, `clients.screen`
     Clients,
     /// How an API's key is to be sent: `apis.*.keys`
     Credential,
@@ -432,6 +439,8 @@ pub enum RuleKind {
     Route,
     /// A route's scopes: `apis.*.routes.*.scope`
     Scope,
+    /// A value that a route screens: `apis.*.routes.*.screen.*`
+    Screen,
     /// A tier's rate: `apis.*.tiers.*.rate`
     Tier,
     /// The unauthenticated bucket: `unauthenticated`
@@ -462,6 +471,7 @@ impl RuleKind {
         Self::Quota,
         Self::Route,
         Self::Scope,
+        Self::Screen,
         Self::Tier,
         Self::Unauthenticated,
         Self::Unmatched,

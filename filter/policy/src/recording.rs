@@ -1,5 +1,10 @@
 //! The rule `record`: what is kept of a decision, where, and in which form.
 
+use alloc::borrow::ToOwned;
+use alloc::string::String;
+
+use portcullis_threat::Target;
+
 /// What is kept of decisions; what goes on and yet is over a limit or a rule that does not bind counts
 /// among refusals
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -60,7 +65,7 @@ pub(crate) enum ClientForm {
 }
 
 /// Characters of a target that a record holds at most
-pub(crate) const MAX_TARGET: usize = 2048;
+const MAX_TARGET: usize = 2048;
 
 /// Refusals are told, and what goes on in doubt; what else goes on costs nothing more
 pub(crate) const DEFAULT: Recording = Recording {
@@ -77,6 +82,17 @@ pub(crate) const DEFAULT: Recording = Recording {
     target: TargetForm::None,
     client: ClientForm::None,
 };
+
+impl TargetForm {
+    /// A target that was written so
+    pub(crate) fn of(self, target: &Target<'_>, text: &str) -> Option<String> {
+        match self {
+            Self::None => None,
+            Self::Hash => target.sha256().to_hex().get(..16).map(ToOwned::to_owned),
+            Self::Full => Some(text.chars().take(MAX_TARGET).collect()),
+        }
+    }
+}
 
 impl Recording {
     /// Where a decision is to be told

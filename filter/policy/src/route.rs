@@ -14,6 +14,7 @@ use crate::name::Name;
 use crate::node::Node;
 use crate::record::Rule;
 use crate::schema::Field;
+use crate::screen::Screen;
 
 /// A route of an API
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(crate) struct Route {
     pub(crate) upgrade_rule: Rc<Rule>,
     /// The parameters of the query that are inspected, sorted by name
     pub(crate) query: Vec<Field>,
+    /// What is screened of its headers, query and client, sorted by name
+    pub(crate) screens: Vec<Screen>,
     pub(crate) body: Option<BodyRule>,
     pub(crate) domains: Option<Box<RouteDomains>>,
 }
@@ -65,7 +68,9 @@ pub(crate) struct BodyRule {
     pub(crate) fields: Vec<Field>,
     pub(crate) classes: Option<Classes>,
     pub(crate) verdict: Option<VerdictRule>,
-    /// Whether class and verdict are written into request headers
+    /// What is screened of it, sorted by name
+    pub(crate) screens: Vec<Screen>,
+    /// Whether what was found in it is written into request headers
     pub(crate) annotates: bool,
 }
 
@@ -116,6 +121,10 @@ impl BodyRule {
         self.classes.is_some()
             || verdict.is_some_and(|verdict| verdict.enforcement.binds(who))
             || self.fields.iter().any(|field| field.enforcement.binds(who))
+            || self
+                .screens
+                .iter()
+                .any(|screen| screen.enforcement.binds(who))
     }
 
     /// What the cheapest request costs

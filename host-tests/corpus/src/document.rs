@@ -89,7 +89,14 @@ impl Document {
             for (_, route) in
                 routes.filter_map(|(name, route)| Some((name, route.as_object_mut()?)))
             {
-                if route.contains_key("class") || route.contains_key("verdict") {
+                let tags = |screen: &Value| {
+                    let of = screen.get("of").and_then(Value::as_str);
+                    let in_body = of.is_some_and(|of| of.starts_with("body."));
+                    in_body && screen.get("tag").is_some()
+                };
+                let screens = route.get("screen").and_then(Value::as_object);
+                let tagged = screens.is_some_and(|screens| screens.values().any(tags));
+                if route.contains_key("class") || route.contains_key("verdict") || tagged {
                     route.insert("annotate".to_owned(), "none".into());
                 }
             }

@@ -93,6 +93,7 @@ const TO_UPSTREAM: &[&str] = &[
     "x-portcullis-key",
     "x-portcullis-over-limit",
     "x-portcullis-principal",
+    "x-portcullis-screen",
     "x-portcullis-tier",
     "x-portcullis-verdict",
 ];

@@ -90,7 +90,7 @@ fn kind(path: &str) -> Option<RuleKind> {
     let parts: Vec<&str> = path.split('.').collect();
     Some(match parts.as_slice() {
         ["builtin", _] => RuleKind::Builtin,
-        ["clients", "deny" | "exempt"] => RuleKind::Clients,
+        ["clients", "deny" | "exempt" | "screen"] => RuleKind::Clients,
         ["probes", _] => RuleKind::Probes,
         ["revoked"] => RuleKind::Key,
         ["unauthenticated"] => RuleKind::Unauthenticated,
@@ -116,6 +116,7 @@ fn kind(path: &str) -> Option<RuleKind> {
         | ["apis", _, "routes", _, "query", _, "tiers"] => RuleKind::Query,
         ["apis", _, "routes", _, "idempotency"] => RuleKind::Idempotency,
         ["apis", _, "routes", _, "scope"] => RuleKind::Scope,
+        ["apis", _, "routes", _, "screen", _] => RuleKind::Screen,
         ["apis", _, "routes", _, "upgrade"] => RuleKind::Upgrade,
         ["apis", _, "routes", _, "verdict"] => RuleKind::Verdict,
         _ => return None,

@@ -522,16 +522,21 @@ fn advise_indicators(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
             }
         }
     }
-    let verdicts: Vec<_> = apis
-        .iter()
-        .filter_map(|(_, api)| api.at("routes"))
+    let routes = apis.iter().filter_map(|(_, api)| api.at("routes"));
+    let mut verdicts: Vec<_> = routes
         .flat_map(|routes| routes.each())
-        .filter_map(|(_, route)| route.at("verdict"))
+        .flat_map(|(_, route)| [route.at("verdict"), route.at("screen")])
+        .flatten()
         .collect();
+    let clients = root.at("clients");
+    verdicts.extend(clients.and_then(|clients| clients.at("screen")));
     let verdicts_are_none = verdicts.is_empty();
     match (&lists, verdicts_are_none) {
         (Some(lists), true) if count > 0 => {
-            said.warn(&lists.path, "no route has a verdict made of them".into());
+            said.warn(
+                &lists.path,
+                "no route has a verdict or a screen made of them".into(),
+            );
         }
         (_, false) if count == 0 && bundle.is_none() => {
             for verdict in verdicts {
@@ -542,7 +547,10 @@ fn advise_indicators(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
         _ => {}
     }
     if let (Some(bundle), true) = (bundle, verdicts_are_none) {
-        said.warn(&bundle.path, "no route has a verdict made of it".into());
+        said.warn(
+            &bundle.path,
+            "no route has a verdict or a screen made of it".into(),
+        );
     }
 }
 
@@ -769,11 +777,24 @@ mod tests {
             "w threat.indicators.urls[1]: the same as threat.indicators.urls[0]; the last one counts",
         ];
         check(&policy("", verdict, more), &same);
-        let unused = "w threat.indicators: no route has a verdict made of them";
+        let unused = "w threat.indicators: no route has a verdict or a screen made of them";
         check(&policy("", ROUTE, more), &[&[unused][..], &same].concat());
         check(
             &policy("", verdict, ""),
             &["w apis.a.routes.r.verdict: there are no indicators: nothing is ever malicious"],
+        );
+        let clients = more.replace(
+            r#", "threat""#,
+            r#", "clients": {"screen": {"block": "malicious"}}, "threat""#,
+        );
+        check(&policy("", ROUTE, &clients), &same);
+        let screen =
+            r#""r": {"match": "POST /", "screen": {"s": {"of": "body.t", "block": "malicious"}}}"#;
+        check(&policy("", screen, more), &same);
+        let model = r#", "threat": {"model": "quick/2"}"#;
+        check(
+            &policy("", screen, model),
+            &["w apis.a.routes.r.screen: there are no indicators: nothing is ever malicious"],
         );
     }
 

@@ -19,6 +19,7 @@ use crate::reader::{At, Errors, Map, join};
 use crate::record::{Rule, RuleKind};
 use crate::reply::Dialect;
 use crate::route::Access;
+use crate::screen::Screened;
 use crate::template::{Router, Template};
 
 /// What an API needs to know of the rest of the policy
@@ -32,6 +33,8 @@ pub(super) struct Context<'a> {
     pub(super) pause: Pause,
     /// Among how many hosts rates are divided
     pub(super) replicas: u64,
+    /// Whether there is something to judge targets by
+    pub(super) has_threat: bool,
 }
 
 /// What the routes of an API refer to
@@ -40,6 +43,16 @@ pub(super) struct Shared<'a> {
     pub(super) api: &'a Name,
     pub(super) tiers: &'a Tiers,
     pub(super) access: Option<&'a Rc<DomainAccess>>,
+    pub(super) has_threat: bool,
+}
+
+/// The routes of an API, and what they need of it
+#[derive(Default)]
+struct Routes {
+    router: Router,
+    spends_quotas: bool,
+    kept_headers: Vec<String>,
+    counts_clients: bool,
 }
 
 const DIALECTS: &[(&str, Dialect)] = &[
@@ -86,6 +99,7 @@ pub(super) fn read(
         api: &api_name,
         tiers: &tiers,
         access: access.as_ref(),
+        has_threat: context.has_threat,
     };
     let keys_at = map.require("keys", errors);
     let mut terms = keys::terms(&shared, &at.path, context);
@@ -100,7 +114,7 @@ pub(super) fn read(
         .take("anonymous")
         .and_then(|at| keys::read_anonymous(&at, &terms, errors));
     let limits = limit::read(&mut map, &api_name, context, errors);
-    let (router, spends_quotas, idempotency_headers) = read_routes(
+    let routes = read_routes(
         &mut map,
         &shared,
         &limits,
@@ -131,15 +145,16 @@ pub(super) fn read(
         tells_identity: tells_identity.unwrap_or(true),
         forwards_preflight: preflight.unwrap_or(false),
         forwards_unmatched: unmatched.unwrap_or(false),
-        router,
-        spends_quotas,
-        idempotency_headers,
+        router: routes.router,
+        spends_quotas: routes.spends_quotas,
+        kept_headers: routes.kept_headers,
         credential_rule: rule(RuleKind::Credential, "keys"),
         preflight_rule: rule(RuleKind::Preflight, "preflight"),
         unmatched_rule: rule(RuleKind::Unmatched, "unmatched"),
         series: Series::of(&api_name, None),
         telling,
-        limits_clients: limits.iter().any(|limit| limit.per == Per::Client),
+        counts_clients: routes.counts_clients
+            || limits.iter().any(|limit| limit.per == Per::Client),
         name: api_name,
     };
     Some((api, hosts))
@@ -210,10 +225,8 @@ fn read_routes(
     scopes: &mut Scopes,
     pause: Pause,
     errors: &mut Errors,
-) -> (Router, bool, Vec<String>) {
-    let mut router = Router::default();
-    let mut spends_quotas = false;
-    let mut idempotency_headers = Vec::new();
+) -> Routes {
+    let mut routes = Routes::default();
     let entries = map
         .require("routes", errors)
         .and_then(|routes| routes.map(errors));
@@ -260,9 +273,20 @@ fn read_routes(
             }
         }
         if let Some(spend) = &route.spend {
-            spends_quotas = true;
+            routes.spends_quotas = true;
             let idempotency = spend.idempotency.as_ref();
-            idempotency_headers.extend(idempotency.map(|rule| rule.header.clone()));
+            let header = idempotency.map(|rule| rule.header.clone());
+            routes.kept_headers.extend(header);
+        }
+        let is_public = matches!(route.access, Access::Public { .. });
+        for screen in &route.screens {
+            match &screen.of {
+                Screened::Header(name) => routes.kept_headers.push(name.clone()),
+                Screened::Client => routes.counts_clients = true,
+                _ => {}
+            }
+            // Who asks is an address where there is no principal.
+            routes.counts_clients |= is_public && screen.enforcement.is_partial();
         }
         let mut parsed = Vec::with_capacity(templates.len());
         for at in &templates {
@@ -275,10 +299,10 @@ fn read_routes(
         domain::resolve(&mut route, &parsed, errors);
         let route = Rc::new(route);
         for (at, template) in &parsed {
-            if let Err(error) = router.insert(template, &route) {
+            if let Err(error) = routes.router.insert(template, &route) {
                 errors.push(&at.path, error);
             }
         }
     }
-    (router, spends_quotas, idempotency_headers)
+    routes
 }

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::api::Shared;
-use super::{domain, key_name, quantity, quota, schema};
+use super::{domain, key_name, quantity, quota, schema, screen};
 use crate::access::RouteDomains;
 use crate::counter::Series;
 use crate::enforcement::Enforcement;
@@ -19,6 +19,7 @@ use crate::reader::{At, Errors, Map};
 use crate::record::{Rule, RuleKind};
 use crate::route::{Access, BodyRule, Class, Classes, OnUnknown, Route, VerdictRule};
 use crate::schema::{Field, Kind, Place};
+use crate::screen::Screen;
 
 pub(super) const DEFAULT_MAX_BODY: u64 = 64 * 1024;
 pub(super) const LARGEST_MAX_BODY: u64 = 1024 * 1024;
@@ -50,7 +51,15 @@ pub(super) fn read<'n>(
         .collect();
     let query = schema::read_query(&mut map, shared.tiers, errors);
     let domains = domain::read_route(&mut map, shared.access, errors);
-    let body = read_body(&mut map, shared.tiers, pause, domains.as_deref(), errors);
+    let screens = screen::read_route(&mut map, &query, shared.has_threat, errors);
+    let body = read_body(
+        &mut map,
+        shared.tiers,
+        pause,
+        domains.as_deref(),
+        screens.body,
+        errors,
+    );
     let spend = quota::read_spend(&mut map, shared.tiers, errors);
     if let Some(spend) = &spend {
         check_spend(spend, access, body.is_some(), &at.path, errors);
@@ -59,7 +68,7 @@ pub(super) fn read<'n>(
     if matches!(access, Access::Public { .. }) && demands {
         errors.push(
             &at.path,
-            "a public route has no key: it takes no scope, domain, class, fields, verdict, query or page",
+            "a public route has no key: it takes no scope, domain, class, fields, verdict, query, page or screen of the body",
         );
     }
     if access == Access::Optional && bits != 0 {
@@ -104,6 +113,7 @@ pub(super) fn read<'n>(
         upgrades,
         upgrade_rule: Rule::new(RuleKind::Upgrade, &format!("{}.upgrade", at.path)),
         query,
+        screens: screens.head,
         body,
         domains,
     };
@@ -262,6 +272,7 @@ fn read_body(
     tiers: &Tiers,
     pause: Pause,
     domains: Option<&RouteDomains>,
+    screens: Vec<Screen>,
     errors: &mut Errors,
 ) -> Option<BodyRule> {
     let path = map.path.clone();
@@ -282,22 +293,24 @@ fn read_body(
         .as_ref()
         .and_then(|at| at.word(&[("headers", true), ("none", false)], errors));
     let reads_domain = domains.is_some_and(RouteDomains::reads_body);
-    if fields.is_none() && classes.is_none() && verdict.is_none() && !reads_domain {
+    let reads_other = reads_domain || !screens.is_empty();
+    if fields.is_none() && classes.is_none() && verdict.is_none() && !reads_other {
         if size.is_some() {
             errors.push(
                 &format!("{path}.body"),
-                "nothing reads the body: write fields, class, verdict or a domain of the body",
+                "nothing reads the body: write fields, class, verdict, or a domain or screen of the body",
             );
         }
         if let Some(annotate) = annotate {
             errors.push(
                 &annotate.path,
-                "there is nothing to annotate: write class or verdict",
+                "there is nothing to annotate: write class, verdict or a screen of the body",
             );
         }
         return None;
     }
-    let annotating = classes.is_some() || verdict.is_some();
+    let tags = screens.iter().any(|screen| !screen.tags.is_empty());
+    let annotating = classes.is_some() || verdict.is_some() || tags;
     let annotates = annotates.unwrap_or(annotating);
     if annotates && pause == Pause::Body {
         let message =
@@ -328,6 +341,7 @@ fn read_body(
         fields,
         classes: classes.flatten(),
         verdict,
+        screens,
         annotates,
     })
 }

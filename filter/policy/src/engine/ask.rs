@@ -47,7 +47,7 @@ pub(super) enum Question {
 impl Waiting {
     pub(super) fn new(policy: &Rc<Policy>, request: &Request<'_>, question: Question) -> Self {
         let kept = request.headers.iter().filter(|(name, _)| {
-            let mut more = policy.apis.iter().flat_map(|api| &api.idempotency_headers);
+            let mut more = policy.apis.iter().flat_map(|api| &api.kept_headers);
             Head::keeps(name) || more.any(|kept| kept.as_bytes() == *name)
         });
         Self {

@@ -155,7 +155,10 @@ impl Draft {
             .and_then(|found| found.unknown.clone());
         match unknown {
             Some(rule) => self.found(Reason::DomainUnknown, rule),
-            None => self.found(Reason::Allowed, Rc::clone(&route.rule)),
+            None => {
+                let (reason, rule) = self.or_tagged(Reason::Allowed, &route.rule);
+                self.found(reason, rule);
+            }
         }
     }
 

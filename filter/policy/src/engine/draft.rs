@@ -1,6 +1,5 @@
 //! An outcome in the making.
 
-use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::rc::Rc;
 use alloc::string::String;
@@ -28,7 +27,7 @@ use crate::queue::Hold;
 use crate::rate::{RateHeaders, Standing};
 use crate::reason::Reason;
 use crate::record::{Extras, LimitStatus, Record, Rule};
-use crate::recording::{ClientForm, MAX_TARGET, TargetForm};
+use crate::recording::ClientForm;
 use crate::reply::{Dialect, Particulars, Reply};
 use crate::request::{Head, Moment, Request};
 use crate::route::{BodyRule, Class, OnUnknown, Route, VerdictRule};
@@ -203,7 +202,7 @@ impl Draft {
         self.extras().quota = Some((quota.clone(), standing.remaining));
     }
 
-    fn extras(&mut self) -> &mut Extras {
+    pub(super) fn extras(&mut self) -> &mut Extras {
         self.extras.get_or_insert_default()
     }
 
@@ -364,11 +363,7 @@ impl Draft {
         let bundle = bundle.and_then(|feeds| shelves.live(feeds));
         let verdict = judge.judge(&target);
         self.verdict = Some((verdict.classification, verdict.score.get()));
-        let target_text = match self.policy.recording.target {
-            TargetForm::None => None,
-            TargetForm::Hash => target.sha256().to_hex().get(..16).map(ToOwned::to_owned),
-            TargetForm::Full => Some(input.chars().take(MAX_TARGET).collect()),
-        };
+        let target_text = self.policy.recording.target.of(&target, input);
         if target_text.is_some() {
             self.extras().target = target_text;
         }
@@ -414,10 +409,10 @@ impl Draft {
     }
 
     pub(super) fn finish(mut self, rate: Option<RateHeaders>) -> Outcome {
-        if let (Some(edits), Some(extras)) = (&mut self.edits, &self.extras)
-            && !extras.over.is_empty()
-        {
-            edits.over = Some(extras.over.clone());
+        if let (Some(edits), Some(extras)) = (&mut self.edits, &self.extras) {
+            let told = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+            edits.over = told(&extras.over);
+            edits.screen = told(&extras.tags);
         }
         let lesson = self.lesson();
         let decision = self.decision.into();

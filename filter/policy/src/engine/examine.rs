@@ -27,6 +27,7 @@ use crate::record::Rule;
 use crate::request::{Head, One, Request};
 use crate::route::{Access, Route};
 use crate::schema::Fault;
+use crate::screen::Source as Screenable;
 use crate::template::Match;
 
 /// What the headers say of a request
@@ -117,6 +118,17 @@ pub(super) fn examine(
             .any(|network| network.contains(&client))
     {
         draft.exempt(&rules.exempt_clients);
+    } else if !policy.client_screens.is_empty() {
+        draft.who = client::number(draft.client);
+        let source = Screenable::Head {
+            headers: &[],
+            query: None,
+            client: draft.client,
+        };
+        let screens = &policy.client_screens;
+        if let Err((reason, rule)) = draft.screen(screens, source, true, knowledge.shelves) {
+            return unkeyed(reason, &rule, false);
+        }
     }
     let Some(authority) = head.authority else {
         return unkeyed(Reason::RequestMalformed, &rules.guard, false);
@@ -144,12 +156,22 @@ pub(super) fn examine(
         if let Err(rule) = check_upgrade(head, Some(route), &rules.guard) {
             return unkeyed(Reason::UpgradeRefused, &rule, charged);
         }
-        return unkeyed(Reason::Public, &route.rule, charged);
+        if !route.screens.is_empty() {
+            draft.who = client::number(draft.client);
+            let screened = draft.screen_head(route, (request, path.query), knowledge.shelves);
+            if let Err((reason, rule)) = screened {
+                return unkeyed(reason, &rule, charged);
+            }
+        }
+        let (reason, rule) = draft.or_tagged(Reason::Public, &route.rule);
+        return unkeyed(reason, &rule, charged);
     }
-    let (now, listing) = (
-        knowledge.now,
-        knowledge.resolved.and_then(|resolved| resolved.listing),
-    );
+    let context = Context {
+        request,
+        shelves: knowledge.shelves,
+        now: knowledge.now,
+    };
+    let listing = knowledge.resolved.and_then(|resolved| resolved.listing);
     let key = match authenticate(api, head, &path, knowledge, draft) {
         Identity::Key(key) => key,
         Identity::Ask(question) => return Finding::Ask(question),
@@ -162,7 +184,7 @@ pub(super) fn examine(
                 && let Some(key) = anonymous(api, &path, &found)
             {
                 draft.particulars.challenge = None;
-                return examine_keyed(api, (head, &path), found, key, draft, (now, store));
+                return examine_keyed(api, (head, &path), found, key, draft, (context, store));
             }
             // What is not there is not told from what is, without a key: but a caller without any
             // credential learns that a path or method does not exist.
@@ -178,7 +200,16 @@ pub(super) fn examine(
     if let Some((_, progress)) = listing {
         draft.take_up(progress);
     }
-    examine_keyed(api, (head, &path), found, key, draft, (now, store))
+    examine_keyed(api, (head, &path), found, key, draft, (context, store))
+}
+
+/// What the checks of a request with a key go by
+#[derive(Clone, Copy)]
+struct Context<'a> {
+    request: &'a Request<'a>,
+    shelves: &'a Shelves,
+    /// Monotonic nanoseconds
+    now: u64,
 }
 
 fn examine_keyed(
@@ -187,7 +218,7 @@ fn examine_keyed(
     found: Match<'_>,
     key: Rc<Key>,
     draft: &mut Draft,
-    (now, store): (u64, &mut dyn AccountStore),
+    (context, store): (Context<'_>, &mut dyn AccountStore),
 ) -> Finding {
     let policy = Rc::clone(&draft.policy);
     let keyed = |reason, rule: &Rc<Rule>, key, free| Finding::Keyed {
@@ -211,7 +242,8 @@ fn examine_keyed(
         return keyed(Reason::UpgradeRefused, &rule, key, free);
     }
     let Some(route) = route else {
-        return keyed(Reason::Allowed, &api.unmatched_rule, key, false);
+        let (reason, rule) = draft.or_tagged(Reason::Allowed, &api.unmatched_rule);
+        return keyed(reason, &rule, key, false);
     };
     let lacks_scope = key.scopes & route.scopes != route.scopes;
     if lacks_scope && !route.scope_enforcement.binds(draft.who) {
@@ -226,7 +258,7 @@ fn examine_keyed(
     }
     let (path, query) = (path.path, path.query);
     let source = Source::Head { path, query };
-    match draft.judge_domains(&route, &key, source, now, store) {
+    match draft.judge_domains(&route, &key, source, context.now, store) {
         Ok(()) => {}
         Err(Stop::Refused(reason, rule)) => return keyed(reason, &rule, key, free),
         Err(Stop::Ask(listing)) => return Finding::Ask(Question::Domains(listing)),
@@ -236,6 +268,10 @@ fn examine_keyed(
     if let Err(fault) = query::check(&route, query, &key.tier.name, who, &mut would) {
         draft.particulars.field = fault.field;
         return keyed(fault.reason, &fault.rule, key, free);
+    }
+    let screened = draft.screen_head(&route, (context.request, query), context.shelves);
+    if let Err((reason, rule)) = screened {
+        return keyed(reason, &rule, key, free);
     }
     if route.body.is_some() {
         return Finding::Body { route, key };

@@ -23,8 +23,13 @@ fn every_outcome() -> Value {
                 "plan": { "one_of": ["small", "large"], "tiers": { "large": "other" } },
             },
             "verdict": { "of": "body.target", "when": ["quick"] },
+            "screen": {
+                "next": { "of": "query.next", "block": "malicious" },
+                "link": { "of": "body.link", "block": "malicious" },
+            },
         },
     }));
+    document["threat"] = json!({ "indicators": { "domains": ["phish.example"] } });
     let api = &mut document["apis"]["api"];
     api["tiers"] = json!({ "metered": { "rate": "60/min", "burst": BURST }, "other": { "rate": "unlimited" } });
     api["keys"] = json!([
@@ -55,6 +60,8 @@ enum Known {
     NoJson,
     WrongType,
     TooLarge,
+    BlockedQuery,
+    BlockedBody,
 }
 
 impl Known {
@@ -84,6 +91,12 @@ impl Known {
             Self::NoJson => post().json(&json!([])),
             Self::WrongType => post().with("content-encoding", "gzip").json(&json!({})),
             Self::TooLarge => post().json(&Value::String("x".repeat(70_000))),
+            Self::BlockedQuery => Ask::new("POST", "/classes?next=phish.example")
+                .key(token)
+                .json(&json!({ "target": "evil.example" })),
+            Self::BlockedBody => post().json(
+                &json!({ "target": "evil.example", "mode": "deep", "link": "phish.example" }),
+            ),
         }
     }
 
@@ -108,6 +121,7 @@ impl Known {
             Self::NoJson => (Reason::BodyMalformed, 1),
             Self::WrongType => (Reason::BodyEncoded, 1),
             Self::TooLarge => (Reason::BodyTooLarge, 1),
+            Self::BlockedQuery | Self::BlockedBody => (Reason::TargetBlocked, 1),
         }
     }
 
@@ -123,6 +137,7 @@ impl Known {
                 | Self::Upgrade
                 | Self::Scope
                 | Self::WrongQuery
+                | Self::BlockedQuery
         )
     }
 }
@@ -146,6 +161,8 @@ fn known() -> impl Strategy<Value = Known> {
         Just(Known::NoJson),
         Just(Known::WrongType),
         Just(Known::TooLarge),
+        Just(Known::BlockedQuery),
+        Just(Known::BlockedBody),
     ]
 }
 

@@ -33,7 +33,10 @@ pub(crate) fn everything() -> Value {
         "max_accounts": 1000,
         "quotas": { "store": "local" },
         "probes": { "ready": "/ready", "exempt": ["GET /healthz"] },
-        "clients": { "deny": ["203.0.113.0/24", "2001:db8::/32"] },
+        "clients": {
+            "deny": ["203.0.113.0/24", "2001:db8::/32"],
+            "screen": { "block": ["malicious"], "tag": "suspicious", "stale": "forward", "unreadable": "refuse" },
+        },
         "revoked": ["k-gone"],
         "exceptions": [{ "principal": "plain", "tier": "unlimited", "until": "2036-01-01T00:00:00Z", "reason": "INC-1" }],
         "unauthenticated": { "rate": "60/min", "burst": 30, "per": "client" },
@@ -70,6 +73,15 @@ pub(crate) fn everything() -> Value {
                         "query": {
                             "view": { "one_of": ["short", "full"], "tiers": { "full": ["unlimited"] } },
                             "since": { "type": "integer", "min": -5, "max": 100, "required": false },
+                        },
+                    },
+                    "fetch": {
+                        "match": "POST /fetch",
+                        "screen": {
+                            "source": { "of": "body.sources.url", "block": "malicious", "tag": ["unknown"] },
+                            "next": { "of": "query.next", "block": ["internal"], "stale": "refuse", "unreadable": "forward" },
+                            "referer": { "of": "header.referer", "tag": ["invalid", "benign"] },
+                            "me": { "of": "client", "block": "suspicious" },
                         },
                     },
                     "log": { "match": "GET /log", "page": { "cursor": "query.cursor", "max_length": 64 } },

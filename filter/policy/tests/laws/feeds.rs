@@ -52,6 +52,44 @@ fn signed(mut bytes: Vec<u8>, by: &KeyPair) -> Vec<u8> {
     bytes
 }
 
+/// What screens are tried with: a feed that is blocked by and one that only warns, for both protocols of addresses
+pub(crate) fn screening(created: u64, valid_until: u64) -> Vec<u8> {
+    let mut writer = Writer::new(*b"the corpus' key.", created);
+    let feed = |name: &str, allows| FeedEntry {
+        name: name.into(),
+        licence: "CC0-1.0".into(),
+        fetched_at: created,
+        valid_until,
+        sha256: [7; 32],
+        allows,
+    };
+    let [alpha, beta, good] = [("alpha", false), ("beta", false), ("good", true)]
+        .map(|(name, allows)| writer.feed(feed(name, allows)).unwrap());
+    let fact = |feed, block| Fact {
+        feed,
+        category: Category::Phishing,
+        confidence: 95,
+        scope: Scope::SUBDOMAINS,
+        block,
+        first_seen: 0,
+        last_seen: 0,
+    };
+    let (listed, warned) = (fact(alpha, true), fact(beta, false));
+    writer.add(List::Deny, Set::Domain, b"phish.example", &listed);
+    writer.add(List::Deny, Set::Domain, b"warned.example", &warned);
+    for (network, prefix, fact) in [
+        ("203.0.113.0", 28, &listed),
+        ("198.51.100.0", 24, &warned),
+        ("2001:db8:bad::", 48, &listed),
+    ] {
+        writer.network(List::Deny, network.parse().unwrap(), prefix, fact);
+    }
+    writer.address(List::Deny, "203.0.113.77".parse().unwrap(), &listed);
+    let allowed = fact(good, false);
+    writer.network(List::Allow, "203.0.113.8".parse().unwrap(), 29, &allowed);
+    writer.finish().unwrap().0
+}
+
 fn policy(threat: &Value) -> Result<Policy, Vec<String>> {
     let document = json!({
         "version": 1,
@@ -82,6 +120,11 @@ fn the_corpus_brings_these_bundles_along() {
     for (name, bundle) in [
         ("feeds", signed(bundle(NOVEMBER_2026, LONG), &key())),
         ("feeds-aged", bundle(JANUARY_2020, JANUARY_2020 + 86_400)),
+        ("screening", screening(NOVEMBER_2026, LONG)),
+        (
+            "screening-aged",
+            screening(JANUARY_2020, JANUARY_2020 + 86_400),
+        ),
     ] {
         let text = std::fs::read_to_string(format!("{folder}/{name}.yaml")).unwrap();
         let seed = Base64::encode_string(&bundle);

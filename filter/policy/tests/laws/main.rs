@@ -23,6 +23,7 @@ mod quota;
 mod reply;
 mod router;
 mod schema;
+mod screening;
 mod shadow;
 mod store;
 mod target;

@@ -40,13 +40,25 @@ fn documents() -> [Value; 2] {
             routes[route]["limits"] = json!(["tier", "rate", "window", "slots", "tags"]);
             routes[route]["scope"] = json!({ "all": ["nobody"], "mode": "shadow" });
             routes[route]["page"] = json!({ "max": 5, "mode": "shadow" });
+            let block = ["malicious", "internal", "unknown"];
+            routes[route]["screen"] = json!({
+                "page": { "of": "query.page", "block": block, "mode": "shadow" },
+                "target": { "of": "body.target", "block": block, "mode": "shadow" },
+                "type": { "of": "header.content-type", "tag": block, "mode": "shadow" },
+            });
         }
+        routes["open"]["screen"] = json!({ "me": { "of": "client", "block": "internal", "rollout": "0%" } });
         routes["open"]["limits"] = json!(["unauthenticated", "window", "slots"]);
         let field = json!({ "type": "integer", "required": true, "mode": "shadow" });
         routes["body"]["fields"] = json!({ "count": field });
         routes["part"]["fields"]["count"] = field;
         routes["part"]["verdict"] = json!({ "of": "body.target", "mode": "shadow" });
-        document["clients"] = json!({ "deny": ["192.0.2.0/24"], "mode": "shadow" });
+        document["threat"] = json!({ "indicators": { "domains": ["x.example"] } });
+        document["clients"] = json!({
+            "deny": ["192.0.2.0/24"],
+            "mode": "shadow",
+            "screen": { "block": "internal", "mode": "shadow" },
+        });
         document
     })
 }

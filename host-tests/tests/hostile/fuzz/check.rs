@@ -83,6 +83,7 @@ fn check_claims(headers: &Headers) {
         b"x-portcullis-key",
         b"x-portcullis-over-limit",
         b"x-portcullis-principal",
+        b"x-portcullis-screen",
         b"x-portcullis-tier",
         b"x-portcullis-verdict",
     ];
