@@ -20,7 +20,11 @@ pub(crate) fn refang(text: &str) -> Option<String> {
     };
     let text = text.as_ref();
     let is_usual = text.starts_with("http") || !text.starts_with(['h', 'H', 'm', 'M', 'f', 'F']);
-    if is_usual && !text.bytes().any(|byte| matches!(byte, b'[' | b'(' | b'{')) {
+    // All of them, because machines look at several at once.
+    let has_bracket = text
+        .bytes()
+        .fold(false, |any, byte| any | matches!(byte, b'[' | b'(' | b'{'));
+    if is_usual && !has_bracket {
         return None;
     }
     let mut plain = String::with_capacity(text.len());
@@ -73,14 +77,15 @@ pub(crate) fn refang(text: &str) -> Option<String> {
         rest = after;
     }
     let is_web = |web: &&str| strip_word(&plain, web).is_some_and(|rest| rest.starts_with(':'));
-    if WEB_SCHEMES.iter().any(is_web) {
+    let is_web = WEB_SCHEMES.iter().any(is_web);
+    if is_web {
         let host = rest.trim_start_matches(['/', '\\', '\t', '\n', '\r']);
         plain.push_str(rest.strip_suffix(host)?);
         rest = host;
     }
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
     let (host, path) = rest.split_at_checked(end)?;
-    changed |= push_host(&mut plain, host);
+    changed |= push_host(&mut plain, host, is_web);
     plain.push_str(path);
     changed.then_some(plain)
 }
@@ -118,8 +123,8 @@ fn strip_word<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     start.eq_ignore_ascii_case(word).then_some(rest)
 }
 
-/// Appends a host; says whether there was something to undo
-fn push_host(plain: &mut String, host: &str) -> bool {
+/// Appends a host; says whether there was something to undo. What browsers drop may stand within a mark of a URL.
+fn push_host(plain: &mut String, host: &str, is_web: bool) -> bool {
     const MARKS: &[(&str, char)] = &[
         ("[.]", '.'),
         ("(.)", '.'),
@@ -143,22 +148,33 @@ fn push_host(plain: &mut String, host: &str) -> bool {
         // What is undone may be a part of the next, so the end is looked at, not the host.
         let written = plain.get(start..).unwrap_or("");
         let mark = match c {
-            ']' | ')' | '}' => MARKS.iter().find(|(mark, _)| ends_with(written, mark)),
+            ']' | ')' | '}' => MARKS.iter().find_map(|(mark, c)| {
+                let kept = without_end(written, mark, is_web)?;
+                Some((start.saturating_add(kept), *c))
+            }),
             _ => None,
         };
-        if let Some((mark, c)) = mark {
-            plain.truncate(plain.len().saturating_sub(mark.len()));
-            plain.push(*c);
+        if let Some((kept, c)) = mark {
+            plain.truncate(kept);
+            plain.push(c);
             changed = true;
         }
     }
     changed
 }
 
-fn ends_with(text: &str, end: &str) -> bool {
-    let at = text.len().checked_sub(end.len());
-    at.and_then(|at| text.get(at..))
-        .is_some_and(|tail| tail.eq_ignore_ascii_case(end))
+/// How much of a text is before the mark that it ends in
+fn without_end(text: &str, mark: &str, with_breaks: bool) -> Option<usize> {
+    let mut rest = text.char_indices().rev();
+    let mut at = text.len();
+    for wanted in mark.chars().rev() {
+        let is_break = |c: char| with_breaks && matches!(c, '\t' | '\n' | '\r');
+        let (place, _) = rest
+            .find(|(_, c)| !is_break(*c))
+            .filter(|(_, c)| c.eq_ignore_ascii_case(&wanted))?;
+        at = place;
+    }
+    Some(at)
 }
 
 #[cfg(test)]
@@ -182,6 +198,8 @@ mod tests {
             ("http:////a(.)b/c[.]d", "http:////a.b/c[.]d"),
             ("http:/a[.]b", "http:/a.b"),
             ("http://\t//(.)", "http://\t//."),
+            ("http://(\t.)", "http://."),
+            ("https://a[d\r\not]b\t/[.]", "https://a.b\t/[.]"),
         ] {
             assert_eq!(refang(fanged).as_deref(), Some(plain), "{fanged}");
             assert_eq!(refang(plain), None, "{plain}");
@@ -198,6 +216,7 @@ mod tests {
             "http://evil.example/a[.]b",
             "evil.example/x?y=(dot)",
             "[2001:db8::1]:443",
+            "evil.example[\t.]b",
         ] {
             assert_eq!(refang(text), None, "{text}");
         }

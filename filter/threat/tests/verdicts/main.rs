@@ -347,7 +347,7 @@ proptest! {
     fn laws(bits in proptest::collection::vec(prop::sample::select(vec![
         "http", "://", ":", "/", "\\", "@", "?", "#", ".", "%25", "%2e", "%", "evil.example", "a.exe", "good.example",
         "phish.example", "127.0.0.1", "0x7f.1", "203.0.113.9", "[::1]", "::ffff:", "64:ff9b::", "xn--", "é", " ", "\n",
-        "[.]", "hxxp", EICAR, "10.0.0.9",
+        "[.]", "hxxp", EICAR, "10.0.0.9", "(", ")", "\t", "[d", "ot]",
     ]), 0..8)) {
         let text = bits.concat();
         let bundle = bundle();
