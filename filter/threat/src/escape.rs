@@ -15,6 +15,17 @@ pub struct Unescaped<'a> {
     pub steps: usize,
 }
 
+impl<'a> Unescaped<'a> {
+    /// Of bytes without any
+    pub(crate) fn plain(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes: Cow::Borrowed(bytes),
+            passes: 0,
+            steps: bytes.len(),
+        }
+    }
+}
+
 /// Undoes escapes until none is left
 ///
 /// One pass instead of many: escapes never overlap, for `%` is no digit, so the order in which they are
@@ -22,11 +33,7 @@ pub struct Unescaped<'a> {
 #[must_use]
 pub fn unescape(bytes: &[u8]) -> Unescaped<'_> {
     let Some(first) = bytes.iter().position(|byte| *byte == b'%') else {
-        return Unescaped {
-            bytes: Cow::Borrowed(bytes),
-            passes: 0,
-            steps: bytes.len(),
-        };
+        return Unescaped::plain(bytes);
     };
     let mut plain: Vec<u8> = Vec::with_capacity(bytes.len());
     // In which pass a byte came to be, for each byte of `plain`.
@@ -76,15 +83,19 @@ fn digit(byte: u8) -> Option<u8> {
     }
 }
 
+/// Whether a byte is neither an escape nor has one in Safe Browsing's form
+pub(crate) fn is_plain(byte: u8) -> bool {
+    (0x21..0x7f).contains(&byte) && !matches!(byte, b'#' | b'%')
+}
+
 /// Appends bytes, with what Safe Browsing escapes: at most a space, at least `DEL`, `#` and `%`
 pub(crate) fn escape(text: &mut String, bytes: &[u8]) {
     const DIGITS: [char; 16] = [
         '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
     ];
-    let is_plain = |byte: &u8| (0x21..0x7f).contains(byte) && !matches!(byte, b'#' | b'%');
     let mut rest = bytes;
     while !rest.is_empty() {
-        let plain = rest.iter().position(|byte| !is_plain(byte));
+        let plain = rest.iter().position(|byte| !is_plain(*byte));
         let (run, after) = rest
             .split_at_checked(plain.unwrap_or(rest.len()))
             .unwrap_or((rest, b""));

@@ -33,10 +33,18 @@ impl SafeBrowsing {
     #[must_use]
     pub fn parse(url: &[u8]) -> Option<Self> {
         let url = url.trim_ascii();
-        let end = url.iter().position(|byte| *byte == b'#');
-        let url = url.get(..end.unwrap_or(url.len()))?;
-        let joined = without_breaks(url);
-        let Unescaped { bytes, passes, .. } = escape::unescape(&joined);
+        // Most have nothing to undo and nothing to escape: one look, in place of one a step.
+        let is_plain = url
+            .iter()
+            .fold(true, |plain, byte| plain & escape::is_plain(*byte));
+        let joined;
+        let Unescaped { bytes, passes, .. } = if is_plain {
+            Unescaped::plain(url)
+        } else {
+            let end = url.iter().position(|byte| *byte == b'#');
+            joined = without_breaks(url.get(..end.unwrap_or(url.len()))?);
+            escape::unescape(&joined)
+        };
         let (scheme, rest) = split_scheme(&bytes)?;
         let authority_end = rest.iter().position(|byte| matches!(byte, b'/' | b'?'));
         let (authority, rest) = rest.split_at_checked(authority_end.unwrap_or(rest.len()))?;
@@ -51,9 +59,24 @@ impl SafeBrowsing {
         let host_at = text.len();
         let is_address = write_host(&mut text, authority)?;
         let path_at = text.len();
-        write_path(&mut text, path);
+        // ASCII only, so always UTF-8.
+        let (plain_path, plain_query) = if is_plain && is_resolved(path) {
+            (
+                core::str::from_utf8(path).ok(),
+                core::str::from_utf8(query).ok(),
+            )
+        } else {
+            (None, None)
+        };
+        match plain_path {
+            Some(path) => text.push_str(path),
+            None => write_path(&mut text, path),
+        }
         let query_at = text.len();
-        escape::escape(&mut text, query);
+        match plain_query {
+            Some(query) => text.push_str(query),
+            None => escape::escape(&mut text, query),
+        }
         Some(Self {
             text,
             host_at,
@@ -186,19 +209,17 @@ fn write_host(text: &mut String, authority: &[u8]) -> Option<bool> {
         }
         _ => host,
     };
-    if host.iter().all(|byte| *byte == b'.') {
-        return None;
-    }
-    let ascii = in_ascii(host);
     let start = text.len();
-    let mut labels = ascii
-        .split(|byte| *byte == b'.')
-        .filter(|label| !label.is_empty());
-    let first = labels.next()?;
-    push_lower(text, first);
-    for label in labels {
-        text.push('.');
-        push_lower(text, label);
+    if !push_plain(text, host) {
+        let ascii = in_ascii(host);
+        let mut labels = ascii
+            .split(|byte| *byte == b'.')
+            .filter(|label| !label.is_empty());
+        push_lower(text, labels.next()?);
+        for label in labels {
+            text.push('.');
+            push_lower(text, label);
+        }
     }
     // Escapes stand for bytes that no address has, but for the space of `10.192.95.89 xy`.
     if let Some((address, _)) = address::parse_ipv4(text.get(start..)?, Spelling::Legacy) {
@@ -207,6 +228,32 @@ fn write_host(text: &mut String, authority: &[u8]) -> Option<bool> {
         return Some(true);
     }
     Some(false)
+}
+
+/// Writes a host that is its own form but for the case of its letters, as most are; says whether it is one
+fn push_plain(text: &mut String, host: &[u8]) -> bool {
+    let mut previous = b'.';
+    for byte in host {
+        let is_plain = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_')
+            || (*byte == b'.' && previous != b'.');
+        if !is_plain {
+            return false;
+        }
+        previous = *byte;
+    }
+    let from = text.len();
+    let Ok(host) = core::str::from_utf8(host) else {
+        return false;
+    };
+    if previous == b'.' {
+        return false;
+    }
+    text.push_str(host);
+    if let Some(host) = text.get_mut(from..) {
+        host.make_ascii_lowercase();
+    }
+    true
 }
 
 fn push_lower(text: &mut String, label: &[u8]) {
@@ -248,6 +295,18 @@ fn write_bracketed(text: &mut String, rest: &[u8]) -> Option<bool> {
         IpAddr::V6(address) => write!(text, "[{address}]"),
     };
     Some(true)
+}
+
+/// Whether a path has no dot segments and no runs of slashes, nor what might be one
+fn is_resolved(path: &[u8]) -> bool {
+    let mut previous = b'-';
+    for byte in path {
+        if previous == b'/' && matches!(byte, b'/' | b'.') {
+            return false;
+        }
+        previous = *byte;
+    }
+    !path.is_empty()
 }
 
 /// Writes a path without dot segments and runs of slashes

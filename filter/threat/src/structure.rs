@@ -150,14 +150,14 @@ impl Visit for Summing<'_, '_> {
         }
     }
 
-    #[inline]
-    fn host_gram(&mut self, hash: u64) {
-        self.host = self.host.saturating_add(self.model.host_gram(hash));
+    fn host_grams(&mut self, field: u64, text: &[u8]) {
+        let sum = self.model.host_grams().sum(field, text);
+        self.host = self.host.saturating_add(sum);
     }
 
-    #[inline]
-    fn path_gram(&mut self, hash: u64) {
-        self.path = self.path.saturating_add(self.model.path_gram(hash));
+    fn path_grams(&mut self, field: u64, text: &[u8]) {
+        let sum = self.model.path_grams().sum(field, text);
+        self.path = self.path.saturating_add(sum);
     }
 }
 

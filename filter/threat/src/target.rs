@@ -221,12 +221,8 @@ impl<'a> Target<'a> {
             let target = Self::of_web(TargetKind::Url, text, plain);
             let web = target.web.as_ref()?;
             // A sentence that begins with a URL, or several URLs, is none to browsers or only by accident.
-            let is_text = if web.opens() {
-                web.raw().contains(|c: char| c.is_ascii_whitespace())
-                    && web.raw().matches("://").nth(1).is_some()
-            } else {
-                web.raw().contains(|c: char| c.is_ascii_whitespace())
-            };
+            let has_space = web.raw().bytes().any(|byte| byte.is_ascii_whitespace());
+            let is_text = has_space && (!web.opens() || web.raw().matches("://").nth(1).is_some());
             return (!is_text).then_some(target);
         }
         if let Some((kind, digits)) = hash::parse(&plain) {

@@ -57,7 +57,8 @@ impl fmt::Display for Failure {
 
 /// What targets are judged by, read once.
 struct Bench {
-    sections: Sections,
+    /// Where no bundle has its own.
+    sections: Option<Sections>,
     bundle: Option<Bundle>,
     /// The first digits of the bundle's digest.
     name: Option<String>,
@@ -125,7 +126,10 @@ impl Bench {
             Some(path) => Some(read_policy(path).map_err(|why| failed(path, why))?),
             None => None,
         };
-        let sections = portcullis_fit::sections().map_err(|why| Failure::new("tables", why))?;
+        let sections = match &bundle {
+            Some(bundle) if tables(bundle).is_some() => None,
+            _ => Some(portcullis_fit::sections().map_err(|why| Failure::new("tables", why))?),
+        };
         let name = bundle.as_ref().map(|bundle| {
             let digest = bundle.digest().iter().take(6);
             digest.map(|byte| format!("{byte:02x}")).collect()
@@ -140,14 +144,7 @@ impl Bench {
     }
 
     fn judge(&self) -> Judge<'_> {
-        let of_bundle = self.bundle.as_ref().and_then(|bundle| {
-            Tables::new(
-                bundle.table(Table::Suffixes),
-                bundle.table(Table::Brands),
-                bundle.table(Table::Confusables),
-                bundle.table(Table::Model),
-            )
-        });
+        let of_bundle = self.bundle.as_ref().and_then(tables);
         let newest = Model::WORDS
             .last()
             .map_or(Model::Quick2, |(_, model)| *model);
@@ -159,11 +156,21 @@ impl Bench {
         if let Some(bundle) = &self.bundle {
             judge = judge.with_bundle(bundle);
         }
-        match of_bundle.or_else(|| self.sections.tables()) {
+        match of_bundle.or_else(|| self.sections.as_ref()?.tables()) {
             Some(tables) => judge.with_tables(tables),
             None => judge,
         }
     }
+}
+
+/// The tables that a bundle carries.
+fn tables(bundle: &Bundle) -> Option<Tables<'_>> {
+    Tables::new(
+        bundle.table(Table::Suffixes),
+        bundle.table(Table::Brands),
+        bundle.table(Table::Confusables),
+        bundle.table(Table::Model),
+    )
 }
 
 fn read_policy(path: &Path) -> Result<Policy, String> {

@@ -3,7 +3,7 @@
 #[cfg(feature = "write")]
 use alloc::{collections::BTreeSet, string::String, vec, vec::Vec};
 
-use super::bytes::{Fnv, name, partition, take, u16_at};
+use super::bytes::{Fnv, big_endian, name, partition, take, u16_at};
 use super::confusable::Skeleton;
 
 /// The longest name that the table holds
@@ -80,7 +80,7 @@ impl<'a> Brands<'a> {
         let (first, count) = (range.start, range.len());
         let found = partition(count, |i| {
             let name = self.raw(first.saturating_add(i));
-            name.is_some_and(|(name, _)| name < text)
+            name.is_some_and(|(name, _)| is_before(name, text))
         });
         let found = first.saturating_add(found);
         let (name, _) = self.raw(found)?;
@@ -95,7 +95,7 @@ impl<'a> Brands<'a> {
         if !(4..=LONGEST).contains(&length) {
             return None;
         }
-        let wanted = u64::from(mask(text)) | STRONG_BIT;
+        let wanted = mask(text);
         let (names, _) = self.names.as_chunks::<NAME>();
         // Two edits are much to overlook in less than nine letters.
         let reach = if length < 9 { 1 } else { 2 };
@@ -105,23 +105,23 @@ impl<'a> Brands<'a> {
             if own_length.abs_diff(length) > usize::from(most) {
                 continue;
             }
-            // An edit changes at most one letter for another: two bits.
-            let may_be = if most == 1 {
-                any_near::<2>
-            } else {
-                any_near::<4>
-            };
             let range = self.range(own_length, own_length)?;
             let own = names.get(range.clone())?;
             for (first, some) in (range.start..).step_by(SOME).zip(own.chunks(SOME)) {
-                if !may_be(some, wanted) {
+                // An edit changes at most one letter for another: two bits.
+                let may_be = |some: &[[u8; NAME]]| match most {
+                    1 => any_near::<2>(some, wanted),
+                    _ => any_near::<4>(some, wanted),
+                };
+                if !may_be(some) {
                     continue;
                 }
                 for (i, one) in (first..).zip(some) {
-                    if !may_be(core::slice::from_ref(one), wanted) {
+                    if !may_be(core::slice::from_ref(one)) {
                         continue;
                     }
-                    let Some((found, _)) = self.raw(i) else {
+                    let named = self.raw(i).filter(|(_, flags)| flags & STRONG != 0);
+                    let Some((found, _)) = named else {
                         continue;
                     };
                     let distance = distance(text, found, most);
@@ -164,22 +164,20 @@ impl<'a> Brands<'a> {
     #[must_use]
     pub fn owned(&self, domain: &[u8], label: &[u8], everywhere: bool) -> bool {
         let (owners, _) = self.owners.as_chunks::<KEYED>();
-        let key = domain_key(domain);
-        let found = partition(owners.len(), |i| {
-            owners.get(i).is_some_and(|owner| *owner < key)
-        });
-        if owners.get(found) == Some(&key) {
+        let key = big_endian(&domain_key(domain));
+        let at = |i| owners.get(i).map(big_endian);
+        let found = partition(owners.len(), |i| at(i).is_some_and(|owner| owner < key));
+        if at(found) == Some(key) {
             return true;
         }
         if !everywhere {
             return false;
         }
         let (labels, _) = self.labels.as_chunks::<4>();
-        let key = name(label).to_be_bytes();
-        let found = partition(labels.len(), |i| {
-            labels.get(i).is_some_and(|own| *own < key)
-        });
-        labels.get(found) == Some(&key)
+        let key = name(label);
+        let at = |i| labels.get(i).map(|own| u32::from_be_bytes(*own));
+        let found = partition(labels.len(), |i| at(i).is_some_and(|own| own < key));
+        at(found) == Some(key)
     }
 
     /// The names of a range of lengths
@@ -210,36 +208,44 @@ impl<'a> Brands<'a> {
 
     fn keyed(&self, table: &'a [u8], key: u32) -> impl Iterator<Item = Name<'a>> {
         let (records, _) = table.as_chunks::<KEYED>();
-        let key = key.to_be_bytes();
+        let is = |[a, b, c, d, ..]: &[u8; KEYED]| u32::from_be_bytes([*a, *b, *c, *d]);
         let first = partition(records.len(), |i| {
-            records
-                .get(i)
-                .is_some_and(|record| record.first_chunk() < Some(&key))
+            records.get(i).is_some_and(|record| is(record) < key)
         });
         records
             .get(first..)
             .unwrap_or_default()
             .iter()
-            .take_while(move |record| record.first_chunk() == Some(&key))
+            .take_while(move |record| is(record) == key)
             .filter_map(|[.., low, high]| self.name(usize::from(u16::from_le_bytes([*low, *high]))))
     }
 }
 
-/// Where a record has [`STRONG`]
-const STRONG_BIT: u64 = (STRONG as u64) << 56;
+/// Whether a text is before another one that is as long; most differ in their first letters
+fn is_before(text: &[u8], other: &[u8]) -> bool {
+    match (text.first_chunk::<4>(), other.first_chunk::<4>()) {
+        (Some(a), Some(b)) if a != b => u32::from_be_bytes(*a) < u32::from_be_bytes(*b),
+        _ => text < other,
+    }
+}
+
 /// How many records are looked at together, without a branch
 const SOME: usize = 16;
 
-/// Whether one of these records is of a strong name whose letters differ in at most so many bits. Most are of none,
+/// The letter mask of a record
+fn letters([a, b, c, d, ..]: &[u8; NAME]) -> u32 {
+    u32::from_le_bytes([*a, *b, *c, *d])
+}
+
+/// Whether one of these records is of a name whose letters differ in at most so many bits. Most are of none,
 /// and machines compare several at once.
-fn any_near<const BITS: usize>(records: &[[u8; NAME]], wanted: u64) -> bool {
+fn any_near<const BITS: usize>(records: &[[u8; NAME]], wanted: u32) -> bool {
     records.iter().fold(false, |any, record| {
-        let differ = u64::from_le_bytes(*record) ^ wanted;
-        let mut letters = differ & u64::from(u32::MAX);
+        let mut differ = letters(record) ^ wanted;
         for _ in 0..BITS {
-            letters &= letters.wrapping_sub(1);
+            differ &= differ.wrapping_sub(1);
         }
-        any | ((letters | (differ & STRONG_BIT)) == 0)
+        any | (differ == 0)
     })
 }
 
@@ -265,8 +271,10 @@ fn domain_key(domain: &[u8]) -> [u8; KEYED] {
     key
 }
 
-/// Edits that make one text of the other: insert, delete, replace, swap neighbours (Damerau and Levenshtein,
-/// optimal string alignment); what exceeds `most` is some number above it
+/// How many edits make one text of another: a letter more, less or another, or two neighbours swapped, and no letter
+/// is edited twice (optimal string alignment); what exceeds `most` is some number above it
+///
+/// What both begin and end with is no edit, so there are four ways to go on at each: at most 4^`most`.
 fn distance(mut a: &[u8], mut b: &[u8], most: u8) -> u8 {
     while let ([x, a_rest @ ..], [y, b_rest @ ..]) = (a, b)
         && x == y
@@ -278,48 +286,26 @@ fn distance(mut a: &[u8], mut b: &[u8], most: u8) -> u8 {
     {
         (a, b) = (a_rest, b_rest);
     }
-    if a.len().abs_diff(b.len()) > usize::from(most) || b.len() > LONGEST {
+    if a.len().abs_diff(b.len()) > usize::from(most) {
         return u8::MAX;
     }
-    let mut before = [0u8; LONGEST + 1];
-    let mut last = [0u8; LONGEST + 1];
-    for (cell, value) in last.iter_mut().zip(0u8..) {
-        *cell = value;
+    let (Some((x, a_rest)), Some((y, b_rest))) = (a.split_first(), b.split_first()) else {
+        // All of the rest is more or less.
+        return u8::try_from(a.len().max(b.len())).unwrap_or(u8::MAX);
+    };
+    let Some(left) = most.checked_sub(1) else {
+        return u8::MAX;
+    };
+    let mut least = distance(a_rest, b_rest, left)
+        .min(distance(a_rest, b, left))
+        .min(distance(a, b_rest, left));
+    if let (Some((second, a_rest)), Some((other, b_rest))) =
+        (a_rest.split_first(), b_rest.split_first())
+        && (second, x) == (y, other)
+    {
+        least = least.min(distance(a_rest, b_rest, left));
     }
-    let mut left_of_a = None;
-    for x in a {
-        let mut row = [0u8; LONGEST + 1];
-        let mut left = last.first().map_or(0, |first| first.saturating_add(1));
-        let mut least = left;
-        if let Some(first) = row.first_mut() {
-            *first = left;
-        }
-        let mut left_of_b = None;
-        for (j, y) in b.iter().enumerate() {
-            let cell = |row: &[u8; LONGEST + 1], j: usize| row.get(j).copied().unwrap_or(u8::MAX);
-            let next = j.saturating_add(1);
-            let replaced = cell(&last, j).saturating_add(u8::from(x != y));
-            let mut best = replaced
-                .min(cell(&last, next).saturating_add(1))
-                .min(left.saturating_add(1));
-            if left_of_a == Some(y) && left_of_b == Some(x) {
-                best = best.min(cell(&before, j.saturating_sub(1)).saturating_add(1));
-            }
-            if let Some(cell) = row.get_mut(next) {
-                *cell = best;
-            }
-            least = least.min(best);
-            left = best;
-            left_of_b = Some(y);
-        }
-        if least > most {
-            return u8::MAX;
-        }
-        before = last;
-        last = row;
-        left_of_a = Some(x);
-    }
-    last.get(b.len()).copied().unwrap_or(u8::MAX)
+    least.saturating_add(1)
 }
 
 /// What goes into the table
@@ -409,5 +395,44 @@ impl BrandTable {
         section.extend(labels.iter().flatten());
         section.extend(text);
         Some(section)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// As the definition says it, from the ends of both
+    fn optimal_string_alignment(a: &[u8], b: &[u8]) -> usize {
+        let ([a_rest @ .., x], [b_rest @ .., y]) = (a, b) else {
+            return a.len().max(b.len());
+        };
+        let edit = |least: usize| least.saturating_add(1);
+        let mut least = match x == y {
+            true => optimal_string_alignment(a_rest, b_rest),
+            false => edit(optimal_string_alignment(a_rest, b_rest)),
+        };
+        least = least.min(edit(optimal_string_alignment(a_rest, b)));
+        least = least.min(edit(optimal_string_alignment(a, b_rest)));
+        if let ([a_rest @ .., before_x], [b_rest @ .., before_y]) = (a_rest, b_rest)
+            && (before_x, x) == (y, before_y)
+        {
+            least = least.min(edit(optimal_string_alignment(a_rest, b_rest)));
+        }
+        least
+    }
+
+    proptest! {
+        #[test]
+        fn a_distance_is_the_least_number_of_edits(a in "[abc]{0,6}", b in "[abc]{0,6}", most in 0u8..4) {
+            let expected = optimal_string_alignment(a.as_bytes(), b.as_bytes());
+            let found = distance(a.as_bytes(), b.as_bytes(), most);
+            if expected <= usize::from(most) {
+                prop_assert_eq!(usize::from(found), expected);
+            } else {
+                prop_assert!(found > most);
+            }
+        }
     }
 }

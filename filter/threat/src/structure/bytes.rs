@@ -10,6 +10,13 @@ pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
+/// Up to eight bytes as a number, the first one the highest: compared at once, and in the order of the bytes
+pub(super) fn big_endian<const N: usize>(bytes: &[u8; N]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 /// The first of `count` records for which `before` doesn't hold
 pub(super) fn partition(count: usize, mut before: impl FnMut(usize) -> bool) -> usize {
     let (mut low, mut high) = (0usize, count);

@@ -222,14 +222,18 @@ pub(super) trait Visit {
     /// Takes a feature
     fn feature(&mut self, group: Group, feature: Feature);
 
-    /// Takes a run of characters of the host. There are many: who sums up does without the detour.
-    fn host_gram(&mut self, hash: u64) {
-        self.feature(Group::HostPattern, Feature::HostGram(hash));
+    /// Takes the runs of characters of a part of the host. There are many: who sums up does without the detour.
+    fn host_grams(&mut self, field: u64, text: &[u8]) {
+        grams(field, text, |hash| {
+            self.feature(Group::HostPattern, Feature::HostGram(hash));
+        });
     }
 
-    /// Takes a run of characters of the path or the query
-    fn path_gram(&mut self, hash: u64) {
-        self.feature(Group::PathPattern, Feature::PathGram(hash));
+    /// Takes the runs of characters of the path or the query
+    fn path_grams(&mut self, field: u64, text: &[u8]) {
+        grams(field, text, |hash| {
+            self.feature(Group::PathPattern, Feature::PathGram(hash));
+        });
     }
 }
 
@@ -320,9 +324,9 @@ fn host<'a>(parts: &Parts<'a>, tables: &Tables<'_>, visit: &mut impl Visit) {
     }
     brand(parts, tables, hosted, &mut dim);
     let field = if hosted { 5 } else { 1 };
-    grams(field, core_text, |hash| visit.host_gram(hash));
+    visit.host_grams(field, core_text);
     if !sub_text.is_empty() {
-        grams(2, sub_text, |hash| visit.host_gram(hash));
+        visit.host_grams(2, sub_text);
     }
 }
 
@@ -506,32 +510,36 @@ fn path(input: &Input<'_, '_>, visit: &mut impl Visit) {
         None => {}
     }
     if path.len() > 1 {
-        grams(3, lower, |hash| visit.path_gram(hash));
+        visit.path_grams(3, lower);
     }
     if !query.is_empty() {
-        grams(4, query_lower, |hash| visit.path_gram(hash));
+        visit.path_grams(4, query_lower);
     }
 }
 
 /// Hashes of the runs of three to five characters, borders and whole tokens included
-fn grams(field: u64, text: &[u8], mut visit: impl FnMut(u64)) {
+pub(super) fn grams(field: u64, text: &[u8], mut visit: impl FnMut(u64)) {
     const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+    let salt = |n: u64| field << 60 ^ n << 56;
+    let (three, four, five) = (salt(3), salt(4), salt(5));
     let mut window = 0u64;
-    let mut length = 0u32;
     let mut token = Fnv::new();
     let mut token_length = 0u32;
-    let bytes = core::iter::once(&b'^').chain(text).chain(b"$");
-    // Not a loop: a chain is walked piece by piece only from within.
-    bytes.for_each(|byte| {
-        let byte = if byte.is_ascii_digit() { b'0' } else { *byte };
+    for at in 0..=text.len().saturating_add(1) {
+        let byte = match at.checked_sub(1) {
+            None => b'^',
+            Some(at) => text.get(at).copied().unwrap_or(b'$'),
+        };
+        let byte = if byte.is_ascii_digit() { b'0' } else { byte };
         window = window << 8 | u64::from(byte);
-        length = length.saturating_add(1);
-        for n in 3..=5u32 {
-            if length >= n {
-                let gram = window & (1u64 << n.saturating_mul(8)).wrapping_sub(1);
-                let salted = gram ^ field << 60 ^ u64::from(n) << 56;
-                visit(salted.wrapping_mul(SPREAD));
-            }
+        if at >= 2 {
+            visit((window & 0xff_ffff ^ three).wrapping_mul(SPREAD));
+        }
+        if at >= 3 {
+            visit((window & 0xffff_ffff ^ four).wrapping_mul(SPREAD));
+        }
+        if at >= 4 {
+            visit((window & 0xff_ffff_ffff ^ five).wrapping_mul(SPREAD));
         }
         if byte.is_ascii_alphanumeric() {
             token = token.byte(byte);
@@ -543,7 +551,7 @@ fn grams(field: u64, text: &[u8], mut visit: impl FnMut(u64)) {
             token = Fnv::new();
             token_length = 0;
         }
-    });
+    }
 }
 
 /// How usual the letters of a name follow each other, in sixteen steps; 0 is the most unusual

@@ -5,7 +5,7 @@
 //! thresholds that are quantiles of benign URLs, one list for bare hosts and one for URLs with a path.
 
 use super::bytes::{partition, take, u32_at};
-use super::features::{DIMS, Dim, Feature, Group};
+use super::features::{DIMS, Dim, Feature, Group, grams};
 
 /// The greatest score that structure alone gives: below what feeds give
 pub const GREATEST: u8 = 79;
@@ -29,8 +29,9 @@ const MOST: i32 = 4 * 1024;
 /// The model, borrowed
 #[derive(Clone, Copy, Debug)]
 pub struct Model<'a> {
-    host_bits: u8,
-    path_bits: u8,
+    /// How far a hash is shifted to be a place among `host_grams`, and among `path_grams`
+    host_shift: u32,
+    path_shift: u32,
     scales: [u8; 4],
     host_thresholds: &'a [u8],
     full_thresholds: &'a [u8],
@@ -40,6 +41,30 @@ pub struct Model<'a> {
     suffixes: &'a [u8],
     host_grams: &'a [u8],
     path_grams: &'a [u8],
+}
+
+/// Weights of runs of characters
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Grams<'a> {
+    weights: &'a [u8],
+    shift: u32,
+}
+
+impl Grams<'_> {
+    /// Of the run with this hash, without its scale
+    #[inline]
+    fn weigh(&self, hash: u64) -> i32 {
+        signed(self.weights, gram_at(hash, self.shift))
+    }
+
+    /// Of all runs of a text that is far shorter than 2^22 bytes, so that nothing wraps
+    pub(super) fn sum(self, field: u64, text: &[u8]) -> i32 {
+        let mut sum = 0i32;
+        grams(field, text, |hash| {
+            sum = sum.wrapping_add(self.weigh(hash));
+        });
+        sum
+    }
 }
 
 /// What the model says of one URL, in 1/1024 of a logit, by group of features
@@ -88,8 +113,8 @@ impl<'a> Model<'a> {
             return None;
         }
         let model = Self {
-            host_bits,
-            path_bits,
+            host_shift: shift(host_bits),
+            path_shift: shift(path_bits),
             scales,
             host_thresholds: take(rest, THRESHOLDS)?,
             full_thresholds: take(rest, THRESHOLDS)?,
@@ -110,16 +135,20 @@ impl<'a> Model<'a> {
         signed(self.bigrams, at)
     }
 
-    /// The weight of a run of characters in a host, without its scale
-    #[inline]
-    pub(super) fn host_gram(&self, hash: u64) -> i32 {
-        signed(self.host_grams, gram_at(hash, self.host_bits))
+    /// The weights of runs of characters in a host, without their scale
+    pub(super) fn host_grams(&self) -> Grams<'a> {
+        Grams {
+            weights: self.host_grams,
+            shift: self.host_shift,
+        }
     }
 
-    /// The weight of a run of characters in a path or a query, without its scale
-    #[inline]
-    pub(super) fn path_gram(&self, hash: u64) -> i32 {
-        signed(self.path_grams, gram_at(hash, self.path_bits))
+    /// The weights of runs of characters in a path or a query, without their scale
+    pub(super) fn path_grams(&self) -> Grams<'a> {
+        Grams {
+            weights: self.path_grams,
+            shift: self.path_shift,
+        }
     }
 
     /// What the weights of runs of characters are multiplied with, of hosts and of paths
@@ -136,8 +165,8 @@ impl<'a> Model<'a> {
                 Some(index) => (signed(self.suffixes, index), 1),
                 None => (0, 1),
             },
-            Feature::HostGram(hash) => (self.host_gram(hash), 2),
-            Feature::PathGram(hash) => (self.path_gram(hash), 3),
+            Feature::HostGram(hash) => (self.host_grams().weigh(hash), 2),
+            Feature::PathGram(hash) => (self.path_grams().weigh(hash), 3),
         };
         let scale = self.scales.get::<usize>(scale).copied().unwrap_or(0);
         weight.saturating_mul(i32::from(scale))
@@ -170,8 +199,13 @@ fn dense_at(dim: Dim, value: usize) -> usize {
         .saturating_add(value.min(WIDTH.saturating_sub(1)))
 }
 
-fn gram_at(hash: u64, bits: u8) -> usize {
-    usize::try_from(hash >> (64u32.saturating_sub(u32::from(bits.clamp(1, 16))))).unwrap_or(0)
+/// How far a hash is shifted to be a place among so many weights (binary logarithm)
+fn shift(bits: u8) -> u32 {
+    64u32.saturating_sub(u32::from(bits.clamp(1, 16)))
+}
+
+fn gram_at(hash: u64, shift: u32) -> usize {
+    usize::try_from(hash.wrapping_shr(shift)).unwrap_or(0)
 }
 
 fn signed(weights: &[u8], at: usize) -> i32 {
@@ -294,8 +328,8 @@ pub mod write {
                     Some(index) => suffixes.saturating_add(index),
                     None => return,
                 },
-                Feature::HostGram(hash) => hosts.saturating_add(gram_at(hash, model.host_bits)),
-                Feature::PathGram(hash) => paths.saturating_add(gram_at(hash, model.path_bits)),
+                Feature::HostGram(hash) => hosts.saturating_add(gram_at(hash, model.host_shift)),
+                Feature::PathGram(hash) => paths.saturating_add(gram_at(hash, model.path_shift)),
             };
             visit(place, group);
         });

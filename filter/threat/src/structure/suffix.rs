@@ -7,7 +7,7 @@
 #[cfg(feature = "write")]
 use alloc::{collections::BTreeMap, vec::Vec};
 
-use super::bytes::{Fnv, partition, take, u16_at};
+use super::bytes::{Fnv, big_endian, partition, take, u16_at};
 
 const NORMAL: u8 = 1;
 const WILDCARD: u8 = 2;
@@ -135,11 +135,13 @@ impl<'a> Suffixes<'a> {
             .records
             .get(from.saturating_mul(RECORD)..to.saturating_mul(RECORD))?;
         let (records, _) = records.as_chunks::<RECORD>();
+        let key = big_endian(&key);
         let found = partition(records.len(), |i| {
-            records.get(i).is_some_and(|[record @ .., _]| *record < key)
+            let record = records.get(i);
+            record.is_some_and(|[record @ .., _]| big_endian(record) < key)
         });
         let [record @ .., flags] = records.get(found)?;
-        (*record == key).then_some(*flags)
+        (big_endian(record) == key).then_some(*flags)
     }
 }
 
