@@ -1,4 +1,7 @@
 //! `--feeds`: what a threat bundle weighs, and what a lookup in it costs, natively and in wasmtime.
+//!
+//! Listed and other expressions are looked up in turn, and probes that look nothing up between them: what these cost is
+//! taken off, so that what is told is the lookup. Fuel is counted in a VM of its own, because counting takes time.
 
 use std::time::Duration;
 
@@ -16,7 +19,7 @@ use crate::module;
 mod probe;
 
 /// Indicators of the bundles that are measured
-const SIZES: [u32; 2] = [1_000_000, 10_000_000];
+const SIZES: [u32; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
 /// So few that a round fits between two interruptions
 const PROBES: u32 = 20_000;
 /// The best of so many: what else the machine does only adds
@@ -32,9 +35,14 @@ struct Row {
     figures: Figures,
     build: Duration,
     adopt: Duration,
+    /// Of a hit, a miss
     native: [f64; 2],
     wasmtime: [f64; 2],
+    fuel: [f64; 2],
 }
+
+/// What probes look up: what is listed, what is not, nothing
+const KINDS: usize = 3;
 
 /// Runs the benchmark and prints its figures.
 ///
@@ -44,6 +52,8 @@ struct Row {
 pub(crate) fn run(workspace: &Workspace, json: bool) -> Result<()> {
     let guest = module::lookup(workspace)?;
     let engine = Engine::shared(Metering::Off).map_err(|error| failed(&error))?;
+    let counting = Engine::shared(Metering::Fuel).map_err(|error| failed(&error))?;
+    let counted = counting.load(&guest).map_err(|error| failed(&error))?;
     let guest = engine.load(&guest).map_err(|error| failed(&error))?;
     let mut rows = Vec::new();
     for indicators in SIZES {
@@ -55,31 +65,38 @@ pub(crate) fn run(workspace: &Workspace, json: bool) -> Result<()> {
         let bundle =
             Bundle::open(bytes.clone(), &Terms::default()).map_err(|error| failed(&error))?;
         let adopt = start.elapsed();
-        // Listed ones, then others.
-        let native = [0, indicators].map(|first| {
-            per_probe(&mut || {
-                let start = Start::now();
-                let found = probe::probe(&bundle, PROBES, indicators, first);
-                assert_eq!(
-                    found,
-                    if first == 0 { PROBES } else { 0 },
-                    "a lookup is wrong"
-                );
-                start.elapsed()
-            })
+        let native = timed(&mut |kind| {
+            let start = Start::now();
+            let (found, expected) = match kind {
+                0 => (probe::probe(&bundle, PROBES, indicators, 0), PROBES),
+                1 => (probe::probe(&bundle, PROBES, indicators, indicators), 0),
+                _ => (probe::blank(PROBES, indicators, 0), 0),
+            };
+            assert_eq!(found, expected, "a lookup is wrong");
+            start.elapsed()
         });
-        let mut wasmtime = [0.0; 2];
-        for (nanoseconds, first) in wasmtime.iter_mut().zip([0, indicators]) {
-            let mut world = configure(&guest, &bytes, [PROBES, indicators, first])?;
-            *nanoseconds = per_probe(&mut || {
-                let start = Start::now();
+        drop(bundle);
+        let mut worlds = worlds(&guest, &bytes, indicators)?;
+        let wasmtime = timed(&mut |kind| {
+            let start = Start::now();
+            if let Some(world) = worlds.get_mut(kind) {
                 world.advance(Duration::from_secs(1));
-                start.elapsed()
-            });
+            }
+            start.elapsed()
+        });
+        drop(worlds);
+        let mut worlds = self::worlds(&counted, &bytes, indicators)?;
+        let mut fuel = [0; KINDS];
+        for (fuel, world) in fuel.iter_mut().zip(&mut worlds) {
+            let before = spent(world)?;
+            world.advance(Duration::from_secs(1));
+            *fuel = spent(world)?.saturating_sub(before);
             if !world.logs().is_empty() {
                 return Err(failed(&"a lookup in wasmtime is wrong"));
             }
         }
+        let [hit, miss, blank] = fuel;
+        let fuel = [hit, miss].map(|fuel| ratio_of(fuel.saturating_sub(blank), PROBES));
         rows.push(Row {
             indicators,
             figures,
@@ -87,6 +104,7 @@ pub(crate) fn run(workspace: &Workspace, json: bool) -> Result<()> {
             adopt,
             native,
             wasmtime,
+            fuel,
         });
     }
     print(&rows, json);
@@ -123,6 +141,7 @@ fn print(rows: &[Row], json: bool) {
                     "adopt_native_s": row.adopt.as_secs_f64(),
                     "native_ns": {"hit": row.native[0], "miss": row.native[1]},
                     "wasmtime_ns": {"hit": row.wasmtime[0], "miss": row.wasmtime[1]},
+                    "fuel": {"hit": row.fuel[0], "miss": row.fuel[1]},
                 })
             })
             .collect();
@@ -130,11 +149,11 @@ fn print(rows: &[Row], json: bool) {
         return;
     }
     println!(
-        "indicators        bytes   B/key  B/row  build s  adopt s   native hit/miss ns   wasmtime hit/miss ns"
+        "indicators        bytes   B/key  B/row  build s  adopt s   native hit/miss ns   wasmtime hit/miss ns   fuel hit/miss"
     );
     for row in rows {
         println!(
-            "{:10} {:12} {:7.3} {:6.3} {:8.2} {:8.3} {:11.1} / {:5.1} {:13.1} / {:5.1}",
+            "{:10} {:12} {:7.3} {:6.3} {:8.2} {:8.3} {:11.1} / {:5.1} {:13.1} / {:5.1} {:9.0} / {:4.0}",
             row.indicators,
             row.figures.bytes,
             row.bytes_a_key(),
@@ -145,6 +164,8 @@ fn print(rows: &[Row], json: bool) {
             row.native[1],
             row.wasmtime[0],
             row.wasmtime[1],
+            row.fuel[0],
+            row.fuel[1],
         );
     }
 }
@@ -175,9 +196,26 @@ fn write(indicators: u32) -> core::result::Result<(Vec<u8>, Figures), WriteError
     writer.finish()
 }
 
+fn spent(world: &mut World) -> Result<u64> {
+    let worker = world.worker(0).map_err(|error| failed(&error))?;
+    Ok(worker.fuel())
+}
+
+/// A VM for each kind of probes
+fn worlds(guest: &portcullis_host::Module, bundle: &[u8], indicators: u32) -> Result<Vec<World>> {
+    let asked = [
+        format!("{PROBES} {indicators} 0"),
+        format!("{PROBES} {indicators} {indicators}"),
+        format!("{PROBES} {indicators} 0 1"),
+    ];
+    asked
+        .into_iter()
+        .map(|asked| configure(guest, bundle, asked))
+        .collect()
+}
+
 /// A VM that has adopted the bundle and looks so much up at each tick
-fn configure(guest: &portcullis_host::Module, bundle: &[u8], asked: [u32; 3]) -> Result<World> {
-    let asked = asked.map(|number| number.to_string()).join(" ");
+fn configure(guest: &portcullis_host::Module, bundle: &[u8], asked: String) -> Result<World> {
     let settings = Settings {
         vm_configuration: asked.into_bytes(),
         memory_limit: 1 << 30,
@@ -193,13 +231,25 @@ fn configure(guest: &portcullis_host::Module, bundle: &[u8], asked: [u32; 3]) ->
     Ok(world)
 }
 
-fn per_probe(round: &mut dyn FnMut() -> Duration) -> f64 {
-    let rounds = (0..ROUNDS).map(|_| nanoseconds_each(round()));
-    rounds.fold(f64::MAX, f64::min)
+/// Nanoseconds of a hit and of a miss: the least of many rounds, in which all kinds of probes take turns
+fn timed(round: &mut dyn FnMut(usize) -> Duration) -> [f64; 2] {
+    let mut least = [f64::MAX; KINDS];
+    for _ in 0..ROUNDS {
+        for (kind, least) in least.iter_mut().enumerate() {
+            *least = least.min(nanoseconds_each(round(kind)));
+        }
+    }
+    let [hit, miss, blank] = least;
+    [hit - blank, miss - blank]
 }
 
 fn nanoseconds_each(took: Duration) -> f64 {
     took.as_secs_f64() * 1e9 / f64::from(PROBES)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "of numbers far below 2^53")]
+fn ratio_of(of: u64, over: u32) -> f64 {
+    of as f64 / f64::from(over.max(1))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "of numbers far below 2^53")]

@@ -6,6 +6,8 @@
 mod bootstrap;
 mod client;
 mod comparison;
+#[cfg(feature = "fuel")]
+mod draws;
 mod envoy;
 #[cfg(feature = "fuel")]
 mod feeds;
@@ -21,6 +23,11 @@ mod observe;
 mod options;
 mod placement;
 mod policy;
+#[cfg_attr(
+    all(not(feature = "fuel"), not(test)),
+    expect(dead_code, reason = "only draws shuffle")
+)]
+mod random;
 mod revoke;
 mod scratch;
 mod strangers;
@@ -74,8 +81,10 @@ fn run(arguments: &[String]) -> Result<()> {
         Task::Fuel { json, write } => fuel::run(&workspace, json, write),
         #[cfg(feature = "fuel")]
         Task::Feeds { json } => feeds::run(&workspace, json),
+        #[cfg(feature = "fuel")]
+        Task::Draws(draws) => draws::run(&draws),
         #[cfg(not(feature = "fuel"))]
-        Task::Fuel { .. } | Task::Feeds { .. } => Err(Failure::new(
+        Task::Fuel { .. } | Task::Feeds { .. } | Task::Draws(_) => Err(Failure::new(
             "this build has no wasmtime to measure with",
             "build it with the feature `fuel`",
         )),

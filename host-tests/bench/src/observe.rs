@@ -28,6 +28,7 @@ use crate::envoy::Envoy;
 use crate::module;
 use crate::options::Observe;
 use crate::placement::Placement;
+use crate::random::Random;
 use crate::scratch::Scratch;
 
 const WORKERS: u32 = 2;
@@ -331,31 +332,6 @@ fn generate(random: &mut Random, protocol: Protocol, keys: &[String]) -> Message
     }
     message.body = Some(body);
     message
-}
-
-/// SplitMix64, seeded by run and request.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u32, number: u32) -> Self {
-        Self((u64::from(seed) << 32) | u64::from(number))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next().checked_rem(end).unwrap_or_default()
-    }
-
-    fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
-        let index = self.below(u64::try_from(of.len()).unwrap_or(1));
-        of.get(usize::try_from(index).unwrap_or_default())
-    }
 }
 
 /// A bar, where somebody looks.

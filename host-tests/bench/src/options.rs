@@ -8,7 +8,7 @@ use crate::variant::Variant;
 
 /// How the command is used.
 pub(crate) const USAGE: &str = "\
-cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revoke | --lookup | --fuel | --footprint | --feeds  [--json]
+cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revoke | --lookup | --fuel | --footprint | --feeds | --draws DIR  [--json]
   --envoy       CPU that each variant adds to a request in a real Envoy, in interleaved rounds (needs wrk)
     --rounds N         at least 5 for figures to publish (5)
     --seconds N        seconds a variant and round (1)
@@ -40,8 +40,13 @@ cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revo
   --fuel        wasmtime fuel of a decision: a number that no machine changes
     --write            takes what was measured as the new budget
   --footprint   the module's size, its build when nothing changed, start-up CPU, memory a worker
-  --feeds       bytes of a threat bundle of 1 and of 10 million indicators, and nanoseconds of a lookup, natively and in wasmtime
+  --feeds       bytes of a threat bundle of 10 thousand to 10 million indicators, and what a lookup takes: nanoseconds natively and
+                in wasmtime, its fuel; hits, misses and probes that look nothing up take turns, and the last are taken off
                 (cargo run --release -p portcullis-bench -- --feeds, for native figures that mean something)
+  --draws DIR   rows drawn of each feed in a folder, looked up in the bundle of all of them; each one missed is named
+    --count N          of each feed (1000)
+    --seed N           of the draw (1)
+    --benign FILE      targets, one a line, that no feed should list; each one hit is named with what lists it
   Figures mean little on a busy machine: see the spreads.";
 
 /// One benchmark.
@@ -56,6 +61,7 @@ pub(crate) enum Task {
     Fuel { json: bool, write: bool },
     Footprint { json: bool },
     Feeds { json: bool },
+    Draws(Draws),
 }
 
 /// What `--envoy` compares, and how.
@@ -97,6 +103,16 @@ pub(crate) struct Law {
 pub(crate) struct Observe {
     pub(crate) json: bool,
     pub(crate) requests: u32,
+    pub(crate) seed: u32,
+}
+
+/// How `--draws` is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Draws {
+    pub(crate) json: bool,
+    pub(crate) folder: PathBuf,
+    pub(crate) benign: Option<PathBuf>,
+    pub(crate) count: usize,
     pub(crate) seed: u32,
 }
 
@@ -143,6 +159,16 @@ impl Task {
     pub(crate) fn parse(arguments: &[String]) -> Result<Self> {
         let mut given = Given(arguments.to_vec());
         let json = given.flag("--json");
+        if let Some(folder) = given.value("--draws")? {
+            let draws = Draws {
+                json,
+                folder: folder.into(),
+                benign: given.value("--benign")?.map(PathBuf::from),
+                count: given.number("--count", 1000)? as usize,
+                seed: given.number("--seed", 1)?,
+            };
+            return given.nothing_left(Self::Draws(draws));
+        }
         let names = [
             "--envoy",
             "--law",
@@ -209,10 +235,7 @@ impl Task {
             ["--feeds"] => Self::Feeds { json },
             _ => return Err(Failure::new("name one benchmark", USAGE)),
         };
-        match given.0.first() {
-            None => Ok(task),
-            Some(unknown) => Err(Failure::new(format!("unknown argument: {unknown}"), USAGE)),
-        }
+        given.nothing_left(task)
     }
 }
 
@@ -278,6 +301,13 @@ fn also(given: &mut Given) -> Result<Vec<(String, PathBuf)>> {
 struct Given(Vec<String>);
 
 impl Given {
+    fn nothing_left(&self, task: Task) -> Result<Task> {
+        match self.0.first() {
+            None => Ok(task),
+            Some(unknown) => Err(Failure::new(format!("unknown argument: {unknown}"), USAGE)),
+        }
+    }
+
     fn flag(&mut self, name: &str) -> bool {
         let at = self.0.iter().position(|argument| argument == name);
         if let Some(at) = at {

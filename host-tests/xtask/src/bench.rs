@@ -8,7 +8,7 @@ use crate::workspace::Workspace;
 
 /// How the command is used.
 pub const USAGE: &str =
-    "cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revoke | --lookup | --fuel | --footprint | --feeds [--json]
+    "cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revoke | --lookup | --fuel | --footprint | --feeds | --draws DIR [--json]
   What the gate costs, and that its limits hold; `cargo xtask bench --help-all` lists the options.";
 
 /// Runs the command.
@@ -34,9 +34,9 @@ pub fn run(workspace: &Workspace, arguments: &[String]) -> Result<()> {
     ))
 }
 
-/// wasmtime takes minutes to build, and only fuel is counted by it, and lookups are timed.
+/// wasmtime takes minutes to build, and only fuel is counted by it, and lookups are timed; draws need the feed compiler.
 fn features(arguments: &[String]) -> &'static [&'static str] {
-    let needs = |argument: &String| ["--fuel", "--feeds"].contains(&argument.as_str());
+    let needs = |argument: &String| ["--fuel", "--feeds", "--draws"].contains(&argument.as_str());
     if arguments.iter().any(needs) {
         &[]
     } else {
@@ -55,6 +55,7 @@ mod tests {
         };
         check("--fuel", &[]);
         check("--feeds", &[]);
+        check("--draws", &[]);
         check("--envoy", &["--no-default-features"]);
         check("--law", &["--no-default-features"]);
     }
