@@ -47,6 +47,7 @@ use crate::request::{Head, Moment, Request};
 use crate::route::Route;
 use crate::schema::Fault;
 use crate::screen::Source as Screenable;
+use crate::verdicts::Verdicts;
 
 /// A worker's decision maker, and what it remembers between requests
 ///
@@ -62,6 +63,7 @@ pub struct Engine {
     replicas: Replicas,
     listings: Listings,
     shelves: Shelves,
+    verdicts: Verdicts,
 }
 
 /// What an engine begins with; the same for all workers that share a store
@@ -273,6 +275,7 @@ impl Engine {
             replicas: LruCache::new(MAX_REPLICAS),
             listings: Listings::default(),
             shelves: Shelves::default(),
+            verdicts: Verdicts::new(settings.seed),
         }
     }
 
@@ -564,7 +567,8 @@ impl Engine {
         }
         draft.found_good(&route);
         if let Some(verdict) = &rule.verdict {
-            draft.judge(verdict, rule, &body, class, &mut edits, &self.shelves);
+            let known = (&self.shelves, &mut self.verdicts);
+            draft.judge(verdict, rule, &body, class, &mut edits, known);
         }
         draft.edits = Some(edits);
         self.settle_principal(

@@ -107,6 +107,7 @@ mod suffix;
 mod template;
 mod trace;
 mod verdict;
+mod verdicts;
 mod window;
 
 pub use account::{AccountStore, Change, MapStore, StoreError};

@@ -73,6 +73,8 @@ pub(crate) struct Threat {
     pub(crate) model: Model,
     pub(crate) reveal: Reveal,
     pub(crate) feeds: Option<Feeds>,
+    /// Verdicts that a worker may keep
+    pub(crate) kept: usize,
 }
 
 /// What callers see of the feeds behind a verdict
@@ -90,11 +92,16 @@ pub(crate) enum Reveal {
 impl Threat {
     /// Who judges by it, at this time (seconds since 1970)
     pub(crate) fn judge<'a>(&'a self, shelves: &'a Shelves, now: u64) -> Judge<'a> {
+        let bundle = self.feeds.as_ref().and_then(|feeds| shelves.live(feeds));
+        self.judge_by(bundle, now)
+    }
+
+    fn judge_by<'a>(&'a self, bundle: Option<&'a Bundle>, now: u64) -> Judge<'a> {
         let judge = Judge::new(self.model, now).with_lists(&self.lists);
         let Some(feeds) = &self.feeds else {
             return judge;
         };
-        let Some(bundle) = shelves.live(feeds) else {
+        let Some(bundle) = bundle else {
             return judge.without_bundle();
         };
         let judge = judge.with_bundle_until(bundle, feeds.until(bundle));
@@ -214,6 +221,13 @@ impl Policy {
     #[must_use]
     pub fn threat_seed(&self) -> Option<&Bundle> {
         self.threat.feeds.as_ref()?.seed.as_ref()
+    }
+
+    /// Who judges by what the policy brings along itself, at this time (seconds since 1970); `None` where it brings no bundle
+    #[must_use]
+    pub fn threat_judge(&self, now: u64) -> Option<Judge<'_>> {
+        let seed = self.threat_seed()?;
+        Some(self.threat.judge_by(Some(seed), now))
     }
 
     /// How targets are judged under it

@@ -296,15 +296,14 @@ impl<'a> Judge<'a> {
             Some((_, until)) => until.min(case.until),
             None => u64::MAX,
         };
-        let left = until.saturating_sub(self.now);
-        let max_age = classification.max_age();
         Verdict {
             classification,
             score,
             evidence: case.evidence,
             hits: case.hits,
             brand: case.brand,
-            max_age: u32::try_from(left).map_or(max_age, |left| max_age.min(left)),
+            until,
+            max_age: classification.kept_for(until, self.now),
         }
     }
 

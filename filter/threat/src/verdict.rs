@@ -19,6 +19,8 @@ pub struct Verdict<'a> {
     pub hits: Vec<Hit<'a>>,
     /// The brand that it imitates
     pub brand: Option<&'a str>,
+    /// Until when what it is made of is current, in seconds since 1970
+    pub until: u64,
     /// Seconds that the verdict may be kept
     pub max_age: u32,
 }
@@ -103,9 +105,16 @@ impl Classification {
         }
     }
 
+    /// Seconds that such a verdict may be kept now, if what it is made of is current until then (seconds since 1970)
+    pub(crate) fn kept_for(self, until: u64, now: u64) -> u32 {
+        let max_age = self.max_age();
+        let left = until.saturating_sub(now);
+        u32::try_from(left).map_or(max_age, |left| max_age.min(left))
+    }
+
     /// Seconds that such a verdict may be kept: the more changes it, the less
     #[must_use]
-    pub(crate) fn max_age(self) -> u32 {
+    fn max_age(self) -> u32 {
         match self {
             Self::Malicious | Self::Benign => 3600,
             Self::Suspicious => 900,

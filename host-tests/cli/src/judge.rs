@@ -16,7 +16,7 @@ use crate::document::{self, Syntax};
 /// The arguments of `judge`.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(crate) struct Arguments {
-    /// Whose feeds; without one structure alone is judged.
+    /// Whose feeds; without one those that come with the policy, or structure alone is judged.
     pub(crate) bundle: Option<PathBuf>,
     /// Whose lists and whose model; without one there are no lists, and it is the newest model.
     pub(crate) policy: Option<PathBuf>,
@@ -130,7 +130,8 @@ impl Bench {
             Some(bundle) if tables(bundle).is_some() => None,
             _ => Some(portcullis_fit::sections().map_err(|why| Failure::new("tables", why))?),
         };
-        let name = bundle.as_ref().map(|bundle| {
+        let seed = policy.as_ref().and_then(Policy::threat_seed);
+        let name = bundle.as_ref().or(seed).map(|bundle| {
             let digest = bundle.digest().iter().take(6);
             digest.map(|byte| format!("{byte:02x}")).collect()
         });
@@ -144,6 +145,12 @@ impl Bench {
     }
 
     fn judge(&self) -> Judge<'_> {
+        // As the gate judges by what comes with the policy alone: its feeds, tables, and how old they may be.
+        if let (None, Some(policy)) = (&self.bundle, &self.policy)
+            && let Some(judge) = policy.threat_judge(self.now)
+        {
+            return judge;
+        }
         let of_bundle = self.bundle.as_ref().and_then(tables);
         let newest = Model::WORDS
             .last()

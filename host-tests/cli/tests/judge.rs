@@ -95,6 +95,35 @@ fn a_policy_has_its_lists_and_its_model() {
 }
 
 #[test]
+fn a_policy_has_the_feeds_that_come_with_it() {
+    let judged = |name: &str, more: &[&str]| {
+        let policies = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../examples/cases/policies/"
+        );
+        let policy = format!("{policies}{name}.yaml");
+        let output = run(&[&["--json", "--policy", &policy], more].concat(), "");
+        objects(&output).remove(0)
+    };
+    let listed = judged("feeds", &["http://login.phish.example/"]);
+    assert_eq!(
+        (&listed["classification"], &listed["categories"]),
+        (&json!("malicious"), &json!(["phishing"]))
+    );
+    let digest = listed["bundle"].as_str().unwrap();
+    assert!(digest.starts_with("696a8fa9"), "{digest}");
+    // Too old to say anything, as in the gate.
+    let aged = judged("feeds-aged", &["http://login.phish.example/"]);
+    assert_eq!(
+        (&aged["classification"], &aged["evidence"]),
+        (
+            &json!("unknown"),
+            &json!([{ "code": "BUNDLE_STALE", "points": 0 }])
+        )
+    );
+}
+
+#[test]
 fn what_cannot_be_used_is_named() {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
     for flag in ["--bundle", "--policy"] {

@@ -9,13 +9,14 @@ use base64ct::{Base64, Encoding};
 use portcullis_threat::bundle::Signer;
 use portcullis_threat::{Bundle, Category, Digest, ListKind, Lists, Model};
 
-use super::quantity::read_span;
+use super::quantity::{read_size, read_span};
 use super::service::{self, File};
 use crate::feeds::Feeds;
 use crate::node::Node;
 use crate::policy::{Reveal, Threat};
 use crate::reader::{At, Errors};
 use crate::record::RuleKind;
+use crate::verdicts::ENTRY;
 
 /// Most indicators that a policy may list itself
 const MAX_INDICATORS: usize = 10_000;
@@ -36,6 +37,9 @@ const BYTES: RangeInclusive<u64> = 1024..=256 << 20;
 /// Longest bundle that a policy brings along, in bytes
 const MAX_SEED: usize = 8 << 20;
 
+/// Most bytes that a worker may keep verdicts in
+const MAX_CACHE: u64 = 64 << 20;
+
 /// Keys that bundles may be signed with: the old and the new one
 const MAX_SIGNERS: usize = 2;
 
@@ -54,6 +58,7 @@ pub(super) fn read(at: &At<'_>, namespace: &str, errors: &mut Errors) -> Threat 
     if let Some(reveal) = map.take("reveal") {
         threat.reveal = reveal.word(REVEALS, errors).unwrap_or_default();
     }
+    threat.kept = map.take("cache").map_or(0, |at| read_cache(&at, errors));
     let bundle = map.take("bundle");
     let licences = match (&bundle, map.take("licences")) {
         (Some(_), None) => map.require("licences", errors),
@@ -99,6 +104,17 @@ pub(super) fn read(at: &At<'_>, namespace: &str, errors: &mut Errors) -> Threat 
     }
     map.finish(errors);
     threat
+}
+
+/// Reads `cache`: how many verdicts so many bytes hold
+fn read_cache(at: &At<'_>, errors: &mut Errors) -> usize {
+    let entries = read_size(at, MAX_CACHE, errors).and_then(|bytes| bytes.checked_div(ENTRY));
+    if entries == Some(0) {
+        errors.push(&at.path, format!("must be at least {ENTRY} bytes"));
+    }
+    entries
+        .and_then(|entries| usize::try_from(entries).ok())
+        .unwrap_or_default()
 }
 
 /// Reads `licences`: those that feeds of a bundle may have

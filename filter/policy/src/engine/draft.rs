@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use portcullis_threat::{Classification, Target};
+use portcullis_threat::{Bundle, Classification, Target};
 
 use super::domain::Domains;
 use super::quota::Replay;
@@ -33,6 +33,7 @@ use crate::request::{Head, Moment, Request};
 use crate::route::{BodyRule, Class, OnUnknown, Route, VerdictRule};
 use crate::trace::TraceId;
 use crate::verdict::{self, Asked};
+use crate::verdicts::{Under, Verdicts};
 
 /// An outcome in the making
 #[derive(Debug)]
@@ -350,7 +351,7 @@ impl Draft {
         body: &Node,
         class: Option<&Class>,
         edits: &mut Edits,
-        shelves: &Shelves,
+        (shelves, verdicts): (&Shelves, &mut Verdicts),
     ) {
         let Some(Node::String(input)) = body.get(&verdict_rule.field) else {
             return;
@@ -361,7 +362,18 @@ impl Draft {
         let judge = policy.threat.judge(shelves, now);
         let bundle = policy.threat.feeds.as_ref();
         let bundle = bundle.and_then(|feeds| shelves.live(feeds));
-        let verdict = judge.judge(&target);
+        let verdict = match policy.threat.kept {
+            0 => judge.judge(&target),
+            entries => {
+                let under = Under {
+                    policy: &policy.digest,
+                    bundle: bundle.map(Bundle::digest),
+                    entries,
+                    now,
+                };
+                verdicts.judge(&judge, &target, &under)
+            }
+        };
         self.verdict = Some((verdict.classification, verdict.score.get()));
         let target_text = self.policy.recording.target.of(&target, input);
         if target_text.is_some() {

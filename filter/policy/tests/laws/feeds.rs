@@ -260,3 +260,19 @@ fn a_bundle_has_licences_and_a_place_it_comes_from() {
         ["threat.bundle.refresh: says how the bundle is fetched: write `cluster` too"]
     );
 }
+
+#[test]
+fn a_cache_of_verdicts_has_a_size() {
+    let errors = |size: Value| {
+        let read = policy(&json!({ "model": "quick/2", "cache": size }));
+        read.err().unwrap_or_default()
+    };
+    assert_eq!(errors("1MiB".into()), Vec::<String>::new());
+    assert_eq!(errors(256.into()), Vec::<String>::new());
+    let most = "threat.cache: must be a size of up to 67108864 bytes, such as 64KiB or 1MiB";
+    assert_eq!(errors("65MiB".into()), [most]);
+    assert_eq!(
+        errors(255.into()),
+        ["threat.cache: must be at least 256 bytes"]
+    );
+}
