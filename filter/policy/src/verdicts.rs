@@ -174,7 +174,7 @@ mod tests {
             let mut verdicts = Verdicts::new([3; 16]);
             for (target, bundle, after, first) in asked {
                 let (policy, model, lists) = &policies[usize::from(first)];
-                let now = START + after;
+                let now = START.saturating_add(after);
                 let bundle = bundles.get(bundle);
                 let judge = Judge::new(*model, now).with_lists(lists);
                 let judge = match bundle {
