@@ -113,9 +113,9 @@ impl Gate {
             "threat": { "model": "quick/2", "licences": ["CC0-1.0"],
                 "bundle": { "cluster": "feeds", "path": "/threat.bundle", "refresh": "1s" } },
         });
-        for (name, value) in more.as_object().unwrap() {
-            policy["threat"]["bundle"][name] = value.clone();
-        }
+        let fields = policy.pointer_mut("/threat/bundle");
+        let fields = fields.and_then(Value::as_object_mut).unwrap();
+        fields.extend(more.as_object().unwrap().clone());
         let document = Document::new("feeds", policy);
         let tools = Tools::find().unwrap_or_else(|error| panic!("{error}"));
         let upstream = Upstream::start(&directory.path().join("upstream.sock")).unwrap();
