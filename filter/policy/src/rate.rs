@@ -70,6 +70,8 @@ struct Theirs {
     policies: String,
     /// Whether one of our limit's name lets less pass, so that ours is not told
     wins: bool,
+    /// Whether its policy is told too
+    has_policy: bool,
 }
 
 /// The response header that says for how many milliseconds its request was held
@@ -197,6 +199,7 @@ impl RateHeaders {
             mut limits,
             mut policies,
             wins,
+            has_policy,
         } = more.theirs.clone();
         let name = name.as_str();
         let standing = more.standing;
@@ -205,7 +208,7 @@ impl RateHeaders {
             add(&mut limits, &format!("\"{name}\";r={left};t={reset}"));
         }
         // Who tells of a limit and of no policy leaves ours.
-        if !wins || policies.is_empty() {
+        if !has_policy {
             // A window is whole seconds, but for the rate's being rounded down.
             let window = standing.window.checked_div(1_000_000_000);
             let (quota, window) = (standing.limit, window.unwrap_or_default().max(1));
@@ -233,9 +236,11 @@ impl Theirs {
             }
             text
         };
+        let policies = field(IETF_POLICIES);
         Self {
             limits: text(&limits),
-            policies: text(&field(IETF_POLICIES)),
+            has_policy: wins && policies.iter().any(is_ours),
+            policies: text(&policies),
             wins,
         }
     }
@@ -379,6 +384,12 @@ mod tests {
         ];
         check(&tighter, "\"gold\";r=4;t=1", "\"gold\";q=9");
         check(&tighter[..1], "\"gold\";r=4;t=1", policy);
+        let of_another = [tighter[0], (IETF_POLICIES, "free;q=1")];
+        check(
+            &of_another,
+            "\"gold\";r=4;t=1",
+            &format!("free;q=1, {policy}"),
+        );
         // What can't be read would hide ours.
         for garbage in [
             "limit=10, remaining=0",
