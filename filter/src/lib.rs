@@ -7,8 +7,10 @@
 
 mod callout;
 mod clock;
+mod comparing;
 mod epoch;
 mod hostcall;
+mod kept;
 mod logger;
 mod metrics;
 mod observer;

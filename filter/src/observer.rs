@@ -2,7 +2,7 @@
 //!
 //! INVARIANT: nothing here edits, holds or answers: of the host it asks only for what there is.
 
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use std::rc::Rc;
 
 use portcullis_policy::{AwaitBody, Body, Ending, Leases, Lesson, Outcome, Policy, Step, Waiting};
@@ -10,7 +10,9 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::callout::{self, Asker};
+use crate::comparing::Comparing;
 use crate::hostcall::{self, Buffer};
+use crate::kept::Kept;
 use crate::shared_data::SharedData;
 use crate::stream::{client, examine, give_back, learn};
 use crate::vm;
@@ -32,6 +34,7 @@ pub(crate) struct Observer {
 struct End {
     leases: Leases,
     lesson: Option<Box<Lesson>>,
+    comparing: Option<Box<Comparing>>,
 }
 
 /// How far a stream has come
@@ -61,23 +64,9 @@ struct Watched {
     seen: Kept,
 }
 
-/// What has come of a body
-///
-/// INVARIANT: it counts in [`KEPT`] as long as it is there, however its stream ends.
-#[derive(Debug, Default)]
-struct Kept(Vec<u8>);
-
 /// A stream that is not even looked at: `mode: disabled`
 #[derive(Debug)]
 pub(crate) struct Bystander;
-
-/// Bytes of bodies that a VM keeps at the same time, all streams together: what exceeds them is
-/// not judged. In `mode: enforce` the host keeps them.
-const MAX_KEPT: usize = 8 * 1024 * 1024;
-
-thread_local! {
-    static KEPT: Cell<usize> = const { Cell::new(0) };
-}
 
 impl Observer {
     pub(crate) fn new(context: u32, root: u32, policy: Rc<Policy>) -> Self {
@@ -146,6 +135,15 @@ impl Observer {
         }
     }
 
+    /// Goes on with what a verdict is compared with
+    fn compare(&self, go_on: impl FnOnce(&mut Comparing)) {
+        if let Ok(mut end) = self.end.try_borrow_mut()
+            && let Some(comparing) = &mut end.comparing
+        {
+            go_on(comparing);
+        }
+    }
+
     fn judge(&mut self, waiting: AwaitBody, body: Body<'_>) {
         judge(&self.end, waiting, body);
     }
@@ -157,15 +155,14 @@ impl Observer {
     /// Keeps what of a body has come, and judges it when it is whole
     fn watch(&mut self, mut watched: Watched, size: usize, end_of_stream: bool) {
         let max = watched.waiting.max();
-        let room = max.saturating_add(1).saturating_sub(watched.seen.0.len());
+        let room = max.saturating_add(1).saturating_sub(watched.seen.len());
         let Ok(piece) = hostcall::buffer(Buffer::RequestBody, room.min(size)) else {
             return;
         };
         if !watched.seen.keep(&piece) {
-            log::warn!("not observed: more than 8 MiB of bodies at the same time");
             return;
         }
-        if watched.seen.0.len() > max {
+        if watched.seen.len() > max {
             self.judge(watched.waiting, Body::TooLarge);
         } else if end_of_stream {
             self.finish(watched);
@@ -175,32 +172,13 @@ impl Observer {
     }
 }
 
-impl Kept {
-    /// Adds a piece; false when too much is kept already
-    fn keep(&mut self, piece: &[u8]) -> bool {
-        let kept = KEPT.get().saturating_add(piece.len());
-        if kept > MAX_KEPT {
-            return false;
-        }
-        KEPT.set(kept);
-        self.0.extend_from_slice(piece);
-        true
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        KEPT.set(KEPT.get().saturating_sub(self.0.len()));
-    }
-}
-
 /// Judges a body that has gone by
 fn finish(end: &RefCell<End>, watched: Watched) {
     let Watched { waiting, seen } = watched;
-    let body = if seen.0.len() > waiting.max() {
+    let body = if seen.len() > waiting.max() {
         Body::TooLarge
     } else {
-        Body::Complete(&seen.0)
+        Body::Complete(seen.bytes())
     };
     judge(end, waiting, body);
 }
@@ -217,14 +195,21 @@ fn note(end: &RefCell<End>, outcome: Option<Outcome>) {
         return;
     };
     let mut taken = outcome.leases;
+    let comparing = match outcome.comparison {
+        Some(comparison) => Some(Comparing::new(outcome.record, comparison)),
+        None => {
+            recorder::tell(&outcome.record);
+            None
+        }
+    };
     match end.try_borrow_mut() {
         Ok(mut end) => {
             end.leases.extend(taken);
             end.lesson = outcome.lesson;
+            end.comparing = comparing;
         }
         Err(_) => give_back(&mut taken),
     }
-    recorder::tell(&outcome.record);
 }
 
 /// Keeps a piece of a body that goes by while an answer is to come; false when it can't be kept
@@ -236,7 +221,7 @@ fn asked_on(asked: &RefCell<Asked>, size: usize, end_of_stream: bool) -> bool {
     let Ok(piece) = hostcall::buffer(Buffer::RequestBody, size) else {
         return false;
     };
-    let room = MAX_ASKED.saturating_sub(asked.seen.0.len());
+    let room = MAX_ASKED.saturating_sub(asked.seen.len());
     piece.len() <= room && asked.seen.keep(&piece)
 }
 
@@ -345,12 +330,23 @@ impl HttpContext for Observer {
         Action::Continue
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         let lesson = self.end.try_borrow_mut().ok().and_then(|mut end| {
             quota::respond(&mut end.leases);
             end.lesson.take()
         });
         learn(lesson);
+        self.compare(|comparing| comparing.headers(end_of_stream));
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        self.compare(|comparing| comparing.body(size, end_of_stream));
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        self.compare(Comparing::end);
         Action::Continue
     }
 }

@@ -27,14 +27,22 @@ pub(crate) fn declare() {
     let _: Result<(), _> = hostcall::call_foreign("declare_property", &arguments);
 }
 
+/// Hands a decision to the access log that is told of later, when more is known
+pub(crate) fn announce(record: &Record) {
+    if record.told().access_log {
+        let _: Result<(), _> = hostcall::set_property(PROPERTY, &record.to_struct());
+    }
+}
+
 /// Tells of a decision
 ///
 /// One that is held is told when it is made, and once more in the rare case that its time was missed.
 /// A record that the host does not take is lost: that is nobody's reason to refuse a request.
 pub(crate) fn tell(record: &Record) {
     let told = record.told();
-    if told.access_log {
-        let _: Result<(), _> = hostcall::set_property(PROPERTY, &record.to_struct());
+    announce(record);
+    if let Some(counter) = record.comparison_counter() {
+        metrics::count(&counter);
     }
     if told.metrics {
         metrics::count(&record.counter());

@@ -11,6 +11,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use crate::callout::{self, Asker};
+use crate::comparing::Comparing;
 use crate::hostcall::{self, Buffer, HostError, Map};
 use crate::shared_data::SharedData;
 use crate::vm;
@@ -48,12 +49,20 @@ enum Phase {
         rate: Option<RateHeaders>,
     },
     /// The request went on; the response gets these headers, and teaches this
-    Forwarded(Option<RateHeaders>, Option<Box<str>>, Option<Box<Lesson>>),
+    Forwarded(Option<RateHeaders>, Option<Box<str>>, Lessons),
     /// The request went on, and so does everything else: nothing comes of the decision but what the
     /// response teaches
-    Observed(Option<Box<Lesson>>),
+    Observed(Lessons),
     /// We have answered, or tried to
     Replied,
+}
+
+/// What a response teaches
+#[derive(Debug, Default)]
+struct Lessons {
+    domains: Option<Box<Lesson>>,
+    /// What it says beside a verdict of which nothing came
+    verdict: Option<Box<Comparing>>,
 }
 
 impl Stream {
@@ -189,16 +198,21 @@ impl Stream {
             hold,
             leases,
             lesson,
+            comparison,
         } = outcome;
         self.leases.extend(leases);
-        let next = match &decision {
-            Decision::Forward(_) if record.mode == Mode::Observe => Phase::Observed(lesson),
+        let lessons = Lessons {
+            domains: lesson,
+            verdict: None,
+        };
+        let mut next = match &decision {
+            Decision::Forward(_) if record.mode == Mode::Observe => Phase::Observed(lessons),
             Decision::Forward(edits) => {
                 if editing == Editing::All && edit(edits).is_err() {
                     // A request whose credential or claims could not be taken off never goes on.
                     return self.unavailable(Reason::HostFailed);
                 }
-                Phase::Forwarded(rate.clone(), record.explanation().map(Into::into), lesson)
+                Phase::Forwarded(rate.clone(), record.explanation().map(Into::into), lessons)
             }
             Decision::Reply(_) => {
                 quota::end(&mut self.leases, Ending::NotForwarded);
@@ -211,14 +225,20 @@ impl Stream {
         {
             return self.unavailable(Reason::HostFailed);
         }
-        recorder::tell(&record);
+        let reason = record.reason;
+        match (comparison, next.lessons()) {
+            (Some(comparison), Some(lessons)) => {
+                lessons.verdict = Some(Comparing::new(record, comparison));
+            }
+            _ => recorder::tell(&record),
+        }
         if is_held {
             let next = Box::new(next);
             self.phase = Phase::Held { next, rate };
             return Action::Pause;
         }
         if let Decision::Reply(reply) = &decision {
-            answer(reply, record.reason);
+            answer(reply, reason);
         }
         self.phase = next;
         self.phase.action()
@@ -250,6 +270,18 @@ impl Phase {
             Self::Body(waiting) => waiting.is_observed(),
             _ => false,
         }
+    }
+
+    /// What the response is to teach; `None` before the request went on
+    fn lessons(&mut self) -> Option<&mut Lessons> {
+        match self {
+            Self::Forwarded(_, _, lessons) | Self::Observed(lessons) => Some(lessons),
+            _ => None,
+        }
+    }
+
+    fn comparing(&mut self) -> Option<&mut Comparing> {
+        self.lessons()?.verdict.as_deref_mut()
     }
 
     /// What a callback returns that decides nothing
@@ -433,17 +465,18 @@ impl HttpContext for Stream {
         }
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    fn on_http_response_headers(&mut self, _: usize, end_of_stream: bool) -> Action {
         self.settle();
         match self.phase {
             Phase::Forwarded(..) | Phase::Observed(_) => quota::respond(&mut self.leases),
             _ => quota::end(&mut self.leases, Ending::NotForwarded),
         }
-        let lesson = match &mut self.phase {
-            Phase::Forwarded(_, _, lesson) | Phase::Observed(lesson) => lesson.take(),
-            _ => None,
-        };
-        learn(lesson);
+        if let Some(lessons) = self.phase.lessons() {
+            learn(lessons.domains.take());
+            if let Some(comparing) = &mut lessons.verdict {
+                comparing.headers(end_of_stream);
+            }
+        }
         let (rate, explanation) = match &self.phase {
             Phase::Forwarded(rate, explanation, _) => (rate.as_ref(), explanation.as_deref()),
             // The host answered before the body was in, or the time had come.
@@ -463,6 +496,20 @@ impl HttpContext for Stream {
         if let Some(explanation) = explanation {
             let _: Result<(), HostError> =
                 hostcall::replace_header(Map::ResponseHeaders, EXPLANATION, explanation);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_body(&mut self, size: usize, end_of_stream: bool) -> Action {
+        if let Some(comparing) = self.phase.comparing() {
+            comparing.body(size, end_of_stream);
+        }
+        Action::Continue
+    }
+
+    fn on_http_response_trailers(&mut self, _: usize) -> Action {
+        if let Some(comparing) = self.phase.comparing() {
+            comparing.end();
         }
         Action::Continue
     }

@@ -150,7 +150,7 @@ impl Node {
 }
 
 /// Whether a content type is JSON in UTF-8 (RFC 8259, section 8.1)
-fn is_json(value: &[u8]) -> bool {
+pub(crate) fn is_json(value: &[u8]) -> bool {
     let mut parts = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     if !parts
         .next()

@@ -3,6 +3,7 @@
 #[cfg(feature = "advice")]
 pub(crate) mod advice;
 mod api;
+mod comparison;
 mod domain;
 mod keys;
 mod limit;
@@ -25,6 +26,8 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
+
+use portcullis_threat::Classification;
 
 use crate::account::AccountKey;
 use crate::bucket::Bucket;
@@ -247,6 +250,11 @@ fn read_rollout(at: &At<'_>, binds: bool, errors: &mut Errors) -> Enforcement {
     }
     let parts = quantity::read_percentage(at, errors);
     Enforcement::of_million(parts.unwrap_or_default())
+}
+
+/// What a target may be, each by its word
+fn classes() -> [(&'static str, Classification); 6] {
+    Classification::ALL.map(|class| (class.word(), class))
 }
 
 /// A key of a map that is a name, or an error

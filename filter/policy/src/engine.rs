@@ -29,6 +29,7 @@ use crate::access::Source;
 use crate::account::{AccountStore, StoreError};
 use crate::asks::Asks;
 use crate::client::{ClientCharge, Clients};
+use crate::comparison::Comparison;
 use crate::credential;
 use crate::feeds::Shelves;
 use crate::forward::Edits;
@@ -110,6 +111,9 @@ pub struct Outcome {
     pub leases: Leases,
     /// What a success of the request teaches
     pub lesson: Option<Box<Lesson>>,
+    /// Present where nothing comes of a verdict, and the upstream's answer is to be looked at beside it: what that
+    /// says belongs in the record
+    pub comparison: Option<Comparison>,
 }
 
 /// What becomes of a request
@@ -251,6 +255,7 @@ impl Outcome {
             hold: None,
             leases: Leases::default(),
             lesson: None,
+            comparison: None,
         }
     }
 

@@ -12,7 +12,8 @@ use ipnet::IpNet;
 use portcullis_threat::Classification;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::counter::{Counter, Effect, Series};
+use crate::comparison::Opinion;
+use crate::counter::{Counted, Counter, Effect, Series};
 use crate::id::DecisionId;
 use crate::key::Key;
 use crate::name::Name;
@@ -32,7 +33,8 @@ use crate::trace::TraceId;
 /// `class`, `remaining`, `limit_status` (of a rate
 /// with a queue: `PASSED`, `DELAYED` or `REJECTED`), `wait_ms`, `over` (limits that it is over and that only
 /// tag), `shadow` (what rules would have done that don't bind), `screen` (what screens found), `exempt`, `expired` (slots that nobody gave
-/// back), `verdict`, `score`, `threat_bundle` (when the bundle of feeds was made, and its digest), `quota` and `quota_remaining`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
+/// back), `verdict`, `score`, `upstream_verdict` and `upstream_score` (what the upstream's answer says of the same
+/// target, where nothing came of the verdict), `threat_bundle` (when the bundle of feeds was made, and its digest), `quota` and `quota_remaining`, `trace_id`; and where the policy's `record` asks for them `target` and `client`.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The decision's id
@@ -75,6 +77,8 @@ pub(crate) struct Extras {
     /// The client's address, where the policy asks for it
     pub(crate) client: Option<IpAddr>,
     pub(crate) trace: Option<TraceId>,
+    /// The verdict of which nothing came, and what the upstream says of the same target
+    pub(crate) compared: Option<(Classification, Opinion)>,
     /// Limits that the request is over and goes on all the same, by name
     pub(crate) over: String,
     /// What rules found that don't bind
@@ -147,7 +151,11 @@ impl Record {
     #[must_use]
     pub fn told(&self) -> Told {
         let is_notable = self.extras.as_ref().is_some_and(|extras| {
-            !extras.over.is_empty() || !extras.shadows.is_empty() || !extras.screens.is_empty()
+            let compared = extras.compared;
+            !extras.over.is_empty()
+                || !extras.shadows.is_empty()
+                || !extras.screens.is_empty()
+                || compared.is_some_and(|(verdict, opinion)| opinion.contradicts(verdict))
         });
         // What goes on in doubt is not silent either.
         let is_doubtful = self.reason == Reason::DomainUnknown;
@@ -190,7 +198,28 @@ impl Record {
         shadows.map(|(reason, _)| self.counter_of(*reason, Effect::Shadow))
     }
 
+    /// Notes what the upstream says of the target that a verdict was made of
+    pub fn compare(&mut self, opinion: Opinion) {
+        if let Some((verdict, _)) = self.verdict {
+            self.extras.get_or_insert_default().compared = Some((verdict, opinion));
+        }
+    }
+
+    /// The counter of the verdict beside the upstream's; `None` where it was not compared, or the policy wants no counters
+    #[must_use]
+    pub fn comparison_counter(&self) -> Option<Counter<'_>> {
+        let (verdict, opinion) = self.extras.as_ref()?.compared?;
+        if !self.recording().refused.metrics {
+            return None;
+        }
+        Some(self.counter_with(Counted::Comparison(verdict, opinion)))
+    }
+
     fn counter_of(&self, reason: Reason, effect: Effect) -> Counter<'_> {
+        self.counter_with(Counted::Decision(reason, effect))
+    }
+
+    fn counter_with(&self, counted: Counted) -> Counter<'_> {
         let (api, route) = (self.api.as_ref(), self.route.as_ref());
         let series = match (route, api) {
             (Some(route), _) => route.series,
@@ -201,8 +230,7 @@ impl Record {
             series,
             api: api.map(|api| &api.name),
             route: route.map(|route| &route.name),
-            reason,
-            effect,
+            counted,
         }
     }
 
@@ -293,6 +321,10 @@ impl Record {
             text("screen", screens.filter(|screens| !screens.is_empty()));
             text("exempt", extras.exempt.as_ref().map(|rule| &*rule.path));
             text("target", extras.target.as_deref());
+            text(
+                "upstream_verdict",
+                extras.compared.map(|(_, opinion)| opinion.word()),
+            );
             text("threat_bundle", extras.feeds.as_deref());
             text("client", self.client(extras).as_deref());
             text(
@@ -324,6 +356,10 @@ impl Record {
         }
         if let Some((_, score)) = self.verdict {
             field("score", Value::Number(score.into()));
+        }
+        let compared = self.extras.as_ref().and_then(|extras| extras.compared);
+        if let Some((_, Opinion::Verdict(_, Some(score)))) = compared {
+            field("upstream_score", Value::Number(score.into()));
         }
         // Keys that stand in the policy itself are of no bundle.
         let bundle = key.and_then(|key| key.bundle.as_ref());

@@ -6,6 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::access::RouteDomains;
+use crate::comparison::Compare;
 use crate::counter::Series;
 use crate::enforcement::Enforcement;
 use crate::entitlement::Spend;
@@ -102,6 +103,8 @@ pub(crate) struct VerdictRule {
     pub(crate) on_unknown: OnUnknown,
     /// The same where the feeds are too old to know, or missing
     pub(crate) stale: OnUnknown,
+    /// How the upstream tells its own verdict of the same target
+    pub(crate) compare: Option<Rc<Compare>>,
     pub(crate) enforcement: Enforcement,
     pub(crate) rule: Rc<Rule>,
 }

@@ -92,6 +92,28 @@ pub enum Action {
 }
 
 impl Classification {
+    /// All of them
+    pub const ALL: [Self; 6] = [
+        Self::Benign,
+        Self::Internal,
+        Self::Invalid,
+        Self::Malicious,
+        Self::Suspicious,
+        Self::Unknown,
+    ];
+
+    /// The classification of a word
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.word() == word)
+    }
+
+    /// Whether it warns of the target
+    #[must_use]
+    pub fn warns(self) -> bool {
+        matches!(self, Self::Malicious | Self::Suspicious)
+    }
+
     /// The word that answers and records use
     #[must_use]
     pub fn word(self) -> &'static str {

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use portcullis_policy::{
-    AccountStore, Body, Change, Decision, EXPLANATION, Edit, Edits, Ending, Engine, Failure,
-    Leases, MapStore, Moment, Outcome, Pause, Policy, Query, RateHeaders, Reason, Request,
-    Settings, Settled, StoreError, is_reserved, parse_client,
+    AccountStore, Body, Change, Comparison, Decision, EXPLANATION, Edit, Edits, Ending, Engine,
+    Failure, Leases, MapStore, Mode, Moment, Opinion, Outcome, Pause, Policy, Query, RateHeaders,
+    Reason, Request, Settings, Settled, StoreError, is_reserved, parse_client,
 };
 
 use crate::case::{Answer, Fault, Outage, Run, Service, Step};
@@ -132,8 +132,16 @@ impl Session for NativeSession<'_> {
                 .learn(lesson, step.answer.status, later, &mut self.store);
             learned.map_err(|error| format!("not learned: {error:?}"))?;
         }
+        if let Some(comparison) = &mut outcome.comparison {
+            let opinion = opinion(comparison, &step.answer);
+            outcome.record.compare(opinion);
+        }
         let json = outcome.record.to_json();
         let (response, upstream) = match &outcome.decision {
+            _ if outcome.record.mode == Mode::Observe => {
+                let response = answer(&step.answer, &arrival, None);
+                (response, Some(forward(&arrival, None)))
+            }
             Decision::Reply(reply) => {
                 let headers = reply
                     .headers
@@ -153,7 +161,7 @@ impl Session for NativeSession<'_> {
                     let explanation = explanation.into();
                     response.headers.push((EXPLANATION.to_owned(), explanation));
                 }
-                (response, Some(forward(&arrival, edits)))
+                (response, Some(forward(&arrival, Some(edits))))
             }
         };
         if let Some(reservation) = outcome.leases.take_quota() {
@@ -331,9 +339,12 @@ fn supply(engine: &mut Engine, policy: &Rc<Policy>, store: &mut Store) {
 const STREAM: u32 = 1;
 const TOKEN: u32 = 1;
 
-/// The upstream's view of a request.
-fn forward(arrival: &Arrival, edits: &Edits) -> Seen {
+/// The upstream's view of a request; without edits it is that of the client.
+fn forward(arrival: &Arrival, edits: Option<&Edits>) -> Seen {
     let mut headers = arrival.headers.clone();
+    let Some(edits) = edits else {
+        return Seen::from_map(&headers, arrival.body.concat(), &arrival.trailers);
+    };
     edits.each(|edit| match edit {
         Edit::Remove(name) => headers.retain(|(n, _)| n != name),
         Edit::Add(name, value) => headers.push((name.into(), value.into())),
@@ -345,6 +356,22 @@ fn forward(arrival: &Arrival, edits: &Edits) -> Seen {
         .cloned()
         .collect();
     Seen::from_map(&headers, arrival.body.concat(), &trailers)
+}
+
+/// What the upstream's answer says beside a verdict.
+fn opinion(comparison: &mut Comparison, answer: &Answer) -> Opinion {
+    let status = answer.status.to_string();
+    let named = answer.headers.iter();
+    let names: Vec<Vec<u8>> = named
+        .map(|(name, _)| name.as_bytes().to_ascii_lowercase())
+        .collect();
+    let mut headers: Vec<(&[u8], &[u8])> = vec![(b":status", status.as_bytes())];
+    let values = answer.headers.iter().map(|(_, value)| value.as_bytes());
+    headers.extend(names.iter().map(Vec::as_slice).zip(values));
+    match comparison.begin(&headers) {
+        Ok(()) => comparison.read(answer.body.as_bytes()),
+        Err(opinion) => opinion,
+    }
 }
 
 /// The upstream's answer as the client gets it, with the rate headers in place of its own.

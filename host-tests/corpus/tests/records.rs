@@ -26,7 +26,7 @@ use portcullis_corpus::envoy::upstream::Upstream;
 use portcullis_corpus::envoy::{Tools, keeps_secrets};
 use portcullis_corpus::wire::stream::{Address, Deadline};
 use portcullis_corpus::wire::{Message, h1, h2};
-use portcullis_corpus::{Corpus, Document, Profile, Response};
+use portcullis_corpus::{Answer, Corpus, Document, Profile, Response};
 use serde_json::{Value, json};
 
 const HOST: &str = "records.example";
@@ -36,7 +36,7 @@ struct Gate {
     process: Process,
     address: Address,
     corpus: Corpus,
-    _upstream: Upstream,
+    upstream: Upstream,
 }
 
 impl Gate {
@@ -79,7 +79,7 @@ impl Gate {
             process,
             address: Address::Unix(socket),
             corpus,
-            _upstream: upstream,
+            upstream,
         }
     }
 
@@ -555,4 +555,83 @@ fn counters_have_labels() {
         .map(|(text, value)| (labels(text), value))
         .collect();
     assert_eq!(decisions, expected);
+}
+
+/// Under `mode: observe` the upstream's answer is looked at beside the verdict, and the two are counted by label.
+#[test]
+fn verdicts_are_compared_with_the_upstreams() {
+    let gate = Gate::start(|policy| {
+        unlimited(policy);
+        policy["mode"] = "observe".into();
+        policy["threat"] = json!({ "indicators": { "domains": ["malware.example"] } });
+        policy.as_object_mut().unwrap().remove("record");
+    });
+    let listed = r#"{"target":"http://malware.example/"}"#;
+    let unheard = r#"{"target":"http://a.example/"}"#;
+    let json = |body: &str| Answer {
+        headers: vec![("content-type".into(), "application/json".into())],
+        body: body.into(),
+        ..Answer::default()
+    };
+    let said = |word: &str| json(&format!(r#"{{"classification":"{word}","risk_score":50}}"#));
+    let rows = [
+        (listed, said("malicious"), "malicious", "malicious", false),
+        (listed, said("benign"), "malicious", "benign", true),
+        (unheard, said("benign"), "unknown", "benign", false),
+        (unheard, said("malicious"), "unknown", "malicious", true),
+        (unheard, Answer::default(), "unknown", "unreadable", false),
+        (
+            unheard,
+            Answer {
+                status: 500,
+                ..said("benign")
+            },
+            "unknown",
+            "absent",
+            false,
+        ),
+    ];
+    for (body, answer, ..) in &rows {
+        for h2 in [false, true] {
+            gate.upstream.expect(answer.clone());
+            let ask = Ask {
+                method: "POST",
+                path: "/v1/threats/analyze",
+                body: Some(body),
+                h2,
+                ..ASK
+            };
+            let response = gate.ask(&ask).unwrap();
+            assert_eq!(response.status, answer.status, "{answer:?}");
+            assert_eq!(response.body, answer.body.as_bytes(), "{answer:?}");
+        }
+    }
+    let found = samples(&gate);
+    for (_, _, edge, upstream, _) in &rows {
+        let labels = [
+            format!(r#"edge="{edge}""#),
+            format!(r#"upstream="{upstream}""#),
+            r#"api="records""#.to_owned(),
+            r#"route="analyze""#.to_owned(),
+        ];
+        let counted: Vec<u64> = found
+            .iter()
+            .filter(|(name, _)| name.starts_with("portcullis_compared{"))
+            .filter(|(name, _)| labels.iter().all(|label| name.contains(label)))
+            .map(|(_, value)| *value)
+            .collect();
+        assert_eq!(counted, [2], "{labels:?}: {found:?}");
+    }
+    // Where one warns and the other does not the access log tells of it, unless the policy says otherwise.
+    let lines = gate.lines(2 * rows.len());
+    let told = lines.iter().filter_map(|line| line.gate.as_ref());
+    let mut told: Vec<_> = told
+        .map(|record| {
+            ["verdict", "upstream_verdict", "upstream_score"].map(|name| record.get(name))
+        })
+        .collect();
+    told.sort();
+    let row = |edge: &str, upstream: &str| [edge, upstream, "50"].map(|text| Some(text.to_owned()));
+    let expected = [row("malicious", "benign"), row("unknown", "malicious")];
+    assert_eq!(told, expected.map(|row| [row.clone(), row]).concat());
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use portcullis_corpus::{Profile, Record, wire::Arrival};
 use portcullis_host::{
-    Fault, HostCall, LogLine, Plugin, RequestScript, ResponseScript, Settings, Side, StreamResult,
-    World,
+    Fault, HostCall, LogLine, Plugin, RequestScript, ResponseScript, Settings, Side, StreamId,
+    StreamResult, World, headers,
 };
 
 use crate::{
@@ -13,9 +13,11 @@ use crate::{
     shipped, statuses,
 };
 
-const BODY: &[u8] = b"the upstream's own";
+/// A verdict of the upstream's own, which comes in two pieces.
+const BODY: &[u8] = br#"{"classification":"benign","risk_score":3}"#;
 
-/// Plays the corpus with every policy in this mode; returns the reasons that were noted.
+/// Plays the corpus with every policy in this mode; returns the reasons that were noted, and what the upstream was
+/// found to say.
 fn play(mode: &str, each: impl Fn(&mut World)) -> BTreeMap<String, usize> {
     let corpus = corpus();
     let module = shipped::module().unwrap();
@@ -49,9 +51,11 @@ fn play(mode: &str, each: impl Fn(&mut World)) -> BTreeMap<String, usize> {
                 request = request.source(address);
             }
             let answer = ResponseScript::new(207)
+                .header("content-type", "application/json")
                 .header("x-ratelimit-limit", "the upstream's")
                 .header("x-portcullis-decision", "the upstream's")
-                .piece(BODY);
+                .piece(&BODY[..20])
+                .piece(&BODY[20..]);
             let worker = world.worker(0).unwrap();
             let (id, result) = worker.request(root, &request, &answer).unwrap();
             worker.forget(id).unwrap();
@@ -61,7 +65,11 @@ fn play(mode: &str, each: impl Fn(&mut World)) -> BTreeMap<String, usize> {
                     let record = record.unwrap();
                     assert_eq!(record.get("mode").as_deref(), Some("observe"));
                     let reason = record.get("reason").unwrap();
-                    *reasons.entry(reason).or_default() += 1;
+                    let said = record.get("upstream_verdict");
+                    let said = said.map(|word| format!("upstream says {word}"));
+                    for noted in [reason].into_iter().chain(said) {
+                        *reasons.entry(noted).or_default() += 1;
+                    }
                 }
             }
         }
@@ -97,7 +105,7 @@ fn untouched(run: &str, arrival: &Arrival, result: &StreamResult) {
         response.header("x-portcullis-decision"),
         Some("the upstream's")
     );
-    assert_eq!(response.headers.len(), 3, "{run}");
+    assert_eq!(response.headers.len(), 4, "{run}");
     let head = (b":method".to_vec(), b"HEAD".to_vec());
     let body = if arrival.headers.contains(&head) {
         &[]
@@ -117,6 +125,7 @@ fn observing_changes_nothing_and_notes_everything() {
         "rate_limited",
         "key_unknown",
         "path_invalid",
+        "upstream says benign",
     ] {
         assert!(reasons.contains_key(reason), "{reason}: {reasons:?}");
     }
@@ -150,43 +159,157 @@ fn what_is_disabled_asks_for_nothing() {
     assert_eq!(reasons, BTreeMap::new());
 }
 
-/// Bodies that are too many at the same time are not judged; when they are gone, all are again.
+/// Bodies that are too many at the same time are not looked at; when they are gone, all are again.
 #[test]
 fn bodies_that_went_by_take_no_room() {
-    let mut policy = corpus().documents["demo"].in_profile(Profile::Headers);
-    policy["mode"] = "observe".into();
-    let plugin = Plugin::new(ROOT, policy.to_string());
-    let mut demo = Demo::with(Settings::default(), &plugin);
-    let root = demo.root;
-    let begin = |demo: &mut Demo| {
-        let request = analyze(GLOBEX, "deep");
-        let id = demo.worker().open(root, &request.properties).unwrap();
-        let worker = demo.worker();
-        worker
-            .headers(id, Side::Request, request.headers, false)
-            .unwrap();
-        id
-    };
+    let mut demo = observing();
     let mut lost = Vec::new();
     for _ in 0..2 {
-        demo.world.clear_logs();
-        let ids: Vec<_> = (0..150).map(|_| begin(&mut demo)).collect();
-        // All have begun when there is no more room.
-        for _ in 0..2 {
-            for id in &ids {
-                let piece = vec![b' '; 30_000];
-                demo.worker()
-                    .data(*id, Side::Request, piece, false)
-                    .unwrap();
-            }
-        }
-        let told = |line: &&LogLine| line.text.starts_with("not observed");
-        lost.push(demo.world.logs().iter().filter(told).count());
-        for id in ids {
-            demo.worker().disconnect(id).unwrap();
-            demo.worker().forget(id).unwrap();
-        }
+        lost.push(crowd(&mut demo, Side::Request, |demo, request| {
+            let id = open(demo, request);
+            let headers = request.headers.clone();
+            demo.worker()
+                .headers(id, Side::Request, headers, false)
+                .unwrap();
+            id
+        }));
     }
     // Who is given up makes room for the next one: every other of the last 21.
     assert_eq!(lost, [11, 11]);
+    for _ in 0..2 {
+        lost.push(crowd(&mut demo, Side::Response, |demo, request| {
+            let id = sent(demo, request);
+            answering(demo, id);
+            id
+        }));
+    }
+    assert_eq!(lost[2..], [11, 11]);
+}
+
+/// Has bodies come in turns, 150 of 60,000 bytes; returns how many were not kept.
+fn crowd(
+    demo: &mut Demo,
+    side: Side,
+    begin: impl Fn(&mut Demo, &RequestScript) -> StreamId,
+) -> usize {
+    demo.world.clear_logs();
+    let request = analyze(GLOBEX, "quick");
+    let ids: Vec<_> = (0..150).map(|_| begin(demo, &request)).collect();
+    // All have begun when there is no more room.
+    for _ in 0..2 {
+        for id in &ids {
+            let piece = vec![b' '; 30_000];
+            demo.worker().data(*id, side, piece, false).unwrap();
+        }
+    }
+    let told = |line: &&LogLine| line.text.starts_with("not looked at");
+    let lost = demo.world.logs().iter().filter(told).count();
+    for id in ids {
+        demo.worker().disconnect(id).unwrap();
+        demo.worker().forget(id).unwrap();
+    }
+    lost
+}
+
+/// A decision whose verdict is compared is told of once, however its stream ends.
+#[test]
+fn what_is_compared_is_told_of_once() {
+    type End = fn(&mut Demo, StreamId);
+    let ends: [(&str, End); 9] = [
+        ("absent", |_, _| {}),
+        ("absent", |demo, id| {
+            demo.worker().upstream_reset(id).unwrap();
+        }),
+        ("absent", |demo, id| demo.worker().time_out(id).unwrap()),
+        ("absent", answering),
+        ("absent", |demo, id| {
+            answering(demo, id);
+            let piece = BODY[..20].to_vec();
+            demo.worker()
+                .data(id, Side::Response, piece, false)
+                .unwrap();
+        }),
+        // The body is there, but nobody has said that it is all.
+        ("absent", |demo, id| {
+            answering(demo, id);
+            let worker = demo.worker();
+            worker
+                .data(id, Side::Response, BODY.to_vec(), false)
+                .unwrap();
+        }),
+        ("benign", |demo, id| {
+            answering(demo, id);
+            let worker = demo.worker();
+            worker
+                .data(id, Side::Response, BODY.to_vec(), true)
+                .unwrap();
+        }),
+        ("benign", |demo, id| {
+            answering(demo, id);
+            let worker = demo.worker();
+            worker
+                .data(id, Side::Response, BODY.to_vec(), false)
+                .unwrap();
+            let trailers = headers([("x-checksum", "1")]);
+            worker.trailers(id, Side::Response, trailers).unwrap();
+        }),
+        ("unreadable", |demo, id| {
+            let json = headers([(":status", "200"), ("content-type", "application/json")]);
+            demo.worker()
+                .headers(id, Side::Response, json, true)
+                .unwrap();
+        }),
+    ];
+    for (nth, (word, end)) in ends.into_iter().enumerate() {
+        let mut demo = observing();
+        let id = sent(&mut demo, &analyze(GLOBEX, "quick"));
+        assert_eq!(decisions(&mut demo), [""; 0], "{nth}");
+        end(&mut demo, id);
+        demo.worker().disconnect(id).unwrap();
+        demo.worker().forget(id).unwrap();
+        assert_eq!(decisions(&mut demo), [word], "{nth}");
+        let name = format!(
+            "portcullis.compared.api.cybervault.route.analyze.edge.malicious.upstream.{word}"
+        );
+        let count = demo.world.metrics().counter(&name);
+        assert_eq!(count, Some(1), "{nth}");
+        assert_eq!(demo.worker().traps(), [], "{nth}");
+    }
+}
+
+/// What decisions that were logged say of the upstream's verdict.
+fn decisions(demo: &mut Demo) -> Vec<String> {
+    let lines = demo.world.logs();
+    let records = lines.iter().filter_map(|line| Record::from_log(&line.text));
+    let word = |record: Record| record.get("upstream_verdict").unwrap_or_default();
+    records.map(|record| word(record.unwrap())).collect()
+}
+
+fn observing() -> Demo {
+    let mut policy = corpus().documents["demo"].in_profile(Profile::Headers);
+    policy["mode"] = "observe".into();
+    Demo::with(Settings::default(), &Plugin::new(ROOT, policy.to_string()))
+}
+
+fn open(demo: &mut Demo, request: &RequestScript) -> StreamId {
+    let root = demo.root;
+    demo.worker().open(root, &request.properties).unwrap()
+}
+
+/// A request that is on its way to the upstream.
+fn sent(demo: &mut Demo, request: &RequestScript) -> StreamId {
+    let id = open(demo, request);
+    let worker = demo.worker();
+    let headers = request.headers.clone();
+    worker.headers(id, Side::Request, headers, false).unwrap();
+    let body = request.body.concat();
+    worker.data(id, Side::Request, body, true).unwrap();
+    id
+}
+
+/// The upstream begins to answer.
+fn answering(demo: &mut Demo, id: StreamId) {
+    let json = headers([(":status", "200"), ("content-type", "application/json")]);
+    let worker = demo.worker();
+    worker.headers(id, Side::Response, json, false).unwrap();
 }

@@ -22,8 +22,6 @@ fn what_the_filter_does_not_answer_is_not_there() {
         Callback::GrpcReceiveTrailingMetadata,
         Callback::Log,
         Callback::QueueReady,
-        Callback::ResponseBody,
-        Callback::ResponseTrailers,
     ] {
         for context in [context, 4711] {
             let answer = raw(worker, callback, &[context, TOKEN, 0, 0, 0]).unwrap();

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 ///
 /// A request is let through when its callback is missing, so what is listed here and not in the
 /// module is an error.
-pub const CALLBACKS: [&str; 11] = [
+pub const CALLBACKS: [&str; 13] = [
     "proxy_on_configure",
     "proxy_on_context_create",
     "proxy_on_delete",
@@ -21,7 +21,9 @@ pub const CALLBACKS: [&str; 11] = [
     "proxy_on_request_body",
     "proxy_on_request_headers",
     "proxy_on_request_trailers",
+    "proxy_on_response_body",
     "proxy_on_response_headers",
+    "proxy_on_response_trailers",
     "proxy_on_tick",
     "proxy_on_vm_start",
 ];

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::api::Shared;
-use super::{domain, key_name, quantity, quota, schema, screen};
+use super::{comparison, domain, key_name, quantity, quota, schema, screen};
 use crate::access::RouteDomains;
 use crate::counter::Series;
 use crate::enforcement::Enforcement;
@@ -440,6 +440,7 @@ fn read_verdict(at: &At<'_>, classes: &[&Class], errors: &mut Errors) -> Option<
     let mut word = |name| map.take(name).and_then(|at| at.word(words, errors));
     let on_unknown = word("on_unknown").unwrap_or(OnUnknown::Answer);
     let stale = word("stale").unwrap_or(OnUnknown::Forward);
+    let compare = comparison::read(map.take("compare").as_ref(), errors);
     let enforcement = super::enforcement(&mut map, errors);
     map.finish(errors);
     Some(VerdictRule {
@@ -448,6 +449,7 @@ fn read_verdict(at: &At<'_>, classes: &[&Class], errors: &mut Errors) -> Option<
         when,
         on_unknown,
         stale,
+        compare,
         rule: Rule::new(RuleKind::Verdict, &at.path),
     })
 }

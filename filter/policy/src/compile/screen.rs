@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 
 use portcullis_threat::Classification;
 
-use super::key_name;
+use super::{classes, key_name};
 use crate::enforcement::Enforcement;
 use crate::forward::is_reserved;
 use crate::name::Name;
@@ -21,14 +21,6 @@ const MAX_SCREENS: usize = 16;
 /// What the screen of all clients is called, where the upstream is told of it
 const CLIENTS: &str = "clients";
 
-const CLASSES: &[(&str, Classification)] = &[
-    ("benign", Classification::Benign),
-    ("internal", Classification::Internal),
-    ("invalid", Classification::Invalid),
-    ("malicious", Classification::Malicious),
-    ("suspicious", Classification::Suspicious),
-    ("unknown", Classification::Unknown),
-];
 const DOUBTS: &[(&str, Doubt)] = &[("forward", Doubt::Forward), ("refuse", Doubt::Refuse)];
 
 /// Headers that hold what is no target, and what nobody is to see
@@ -119,7 +111,7 @@ fn read_screen(
     }
     let mut classes = |at: Option<&At<'_>>| {
         let list = at.and_then(|at| at.strings(errors)).unwrap_or_default();
-        let words = list.iter().filter_map(|at| at.word(CLASSES, errors));
+        let words = list.iter().filter_map(|at| at.word(&classes(), errors));
         let classes = words.fold(Classes::default(), Classes::with);
         if let Some(at) = at.filter(|_| list.is_empty()) {
             errors.push(&at.path, "must name at least one: malicious, for example");

@@ -13,6 +13,7 @@ use super::quota::Replay;
 use super::{Decision, Outcome};
 use crate::account::StoreError;
 use crate::bucket::Bucket;
+use crate::comparison::{Compare, Comparison};
 use crate::feeds::{self, Shelves};
 use crate::forward::Edits;
 use crate::grpc::Grpc;
@@ -60,6 +61,8 @@ pub(super) struct Draft {
     pub(super) particulars: Particulars,
     pub(super) edits: Option<Edits>,
     pub(super) answer: Option<Answer>,
+    /// What the verdict is compared with, should nothing come of it
+    pub(super) compare: Option<Rc<Compare>>,
     /// How the tightest of the named limits stands that the request spends
     pub(super) tightest: Option<(Standing, Name)>,
     /// Whether that is more than quotas, so that the request may not wait
@@ -115,6 +118,7 @@ impl Draft {
             particulars: Particulars::default(),
             edits: None,
             answer: None,
+            compare: None,
             tightest: None,
             spends_limit: false,
             replay: None,
@@ -330,6 +334,7 @@ impl Draft {
             hold: None,
             leases: Leases::default(),
             lesson: None,
+            comparison: None,
         };
         outcome.record.wait = Some(reservation.until.saturating_sub(now));
         outcome.hold = Some(Hold {
@@ -388,13 +393,17 @@ impl Draft {
         let forwards = unknown
             && (verdict_rule.on_unknown == OnUnknown::Forward
                 || stale && verdict_rule.stale == OnUnknown::Forward);
+        let answers = verdict_rule.answers(class) && !forwards;
+        if answers {
+            self.compare.clone_from(&verdict_rule.compare);
+        }
         if !verdict_rule.enforcement.binds(self.who) {
-            if verdict_rule.answers(class) && !forwards {
+            if answers {
                 self.would(Reason::Answered, &verdict_rule.rule);
             }
             return;
         }
-        if !verdict_rule.answers(class) || forwards {
+        if !answers {
             if rule.annotates {
                 edits.verdict = Some(verdict::to_header(&verdict, &target, stale));
             }
@@ -427,6 +436,8 @@ impl Draft {
             edits.screen = told(&extras.tags);
         }
         let lesson = self.lesson();
+        let compare = self.compare.take();
+        let comparison = compare.as_ref().map(Comparison::new);
         let decision = self.decision.into();
         let is_observed = self.is_observed;
         let mut record = Record {
@@ -457,11 +468,13 @@ impl Draft {
                 hold: None,
                 leases: Leases::default(),
                 lesson,
+                comparison,
             };
         }
         if self.asks_why && record.key.as_ref().is_some_and(|key| key.may_ask_why) {
             record.explain();
         }
+        let is_watched = record.mode == Mode::Observe;
         let reply = match (self.reason, self.answer, self.edits) {
             (Reason::Ready, Some(Answer::Ready(revision)), _) => {
                 Reply::ready(&revision, decision, rate.as_ref())
@@ -477,6 +490,7 @@ impl Draft {
                     hold: None,
                     leases: Leases::default(),
                     lesson,
+                    comparison,
                 };
             }
             (reason, ..) => {
@@ -509,6 +523,8 @@ impl Draft {
             hold: None,
             leases: Leases::default(),
             lesson: None,
+            // Under `mode: observe` it goes on all the same.
+            comparison: comparison.filter(|_| is_watched),
         }
     }
 }

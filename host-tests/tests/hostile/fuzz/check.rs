@@ -24,10 +24,8 @@ impl Play<'_> {
             // Under a policy that is rolled out, some principals are only observed: theirs stays as it came.
             let observes = plug.policy.is_some_and(|policy| {
                 let document = &self.stage.policies[policy].0;
-                document
-                    .in_profile(Profile::Headers)
-                    .get("rollout")
-                    .is_some()
+                let document = document.in_profile(Profile::Headers);
+                document.get("rollout").is_some() || document.get("mode") == Some(&"observe".into())
             });
             for event in self.worker(plug.worker).take_events(id).unwrap() {
                 match event {
