@@ -1,6 +1,7 @@
 //! `mode: observe` and `mode: disabled`: whatever comes, not one byte changes in either direction.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use portcullis_corpus::{Profile, Record, wire::Arrival};
 use portcullis_host::{
@@ -42,14 +43,7 @@ fn play(mode: &str, each: impl Fn(&mut World)) -> BTreeMap<String, usize> {
         each(&mut world);
         for step in &run.case.steps {
             let arrival = Arrival::new(&step.request, run.protocol);
-            let mut request = RequestScript::from_headers(arrival.headers.clone());
-            request.body.clone_from(&arrival.body);
-            if !arrival.trailers.is_empty() {
-                request = request.trailers(arrival.trailers.clone());
-            }
-            if let Some(address) = arrival.source_address() {
-                request = request.source(address);
-            }
+            let request = script(&arrival);
             let answer = ResponseScript::new(207)
                 .header("content-type", "application/json")
                 .header("x-ratelimit-limit", "the upstream's")
@@ -76,6 +70,18 @@ fn play(mode: &str, each: impl Fn(&mut World)) -> BTreeMap<String, usize> {
         assert_eq!(world.worker(0).unwrap().traps(), [], "{run}");
     }
     reasons
+}
+
+fn script(arrival: &Arrival) -> RequestScript {
+    let mut request = RequestScript::from_headers(arrival.headers.clone());
+    request.body.clone_from(&arrival.body);
+    if !arrival.trailers.is_empty() {
+        request = request.trailers(arrival.trailers.clone());
+    }
+    match arrival.source_address() {
+        Some(address) => request.source(address),
+        None => request,
+    }
 }
 
 fn untouched(run: &str, arrival: &Arrival, result: &StreamResult) {
@@ -130,6 +136,62 @@ fn observing_changes_nothing_and_notes_everything() {
         assert!(reasons.contains_key(reason), "{reason}: {reasons:?}");
     }
     assert!(reasons.len() >= 28, "{reasons:?}");
+}
+
+/// What would have been decided is what is decided, step by step: nothing but the effects is left out.
+#[test]
+fn observing_finds_what_enforcing_finds() {
+    let corpus = corpus();
+    let module = shipped::module().unwrap();
+    let (mut compared, mut differences) = (0, Vec::new());
+    for run in corpus.cases.iter().flat_map(|case| case.runs()) {
+        let mut policy = corpus.documents[&run.case.policy].in_profile(run.profile);
+        let observes = ["mode", "rollout"].map(|field| policy.get(field).is_some());
+        // Those that need more than a worker and a clock are played by the corpus' own ring.
+        let steps = &run.case.steps;
+        let needs_more = steps
+            .iter()
+            .any(|step| step.fault.is_some() || step.stays_open || !step.clusters.is_empty());
+        if run.profile != Profile::Headers || observes != [false, false] || needs_more {
+            continue;
+        }
+        let mut world = World::new(Settings {
+            upstream_codec: false,
+            environment: portcullis_corpus::environment(),
+            trace: false,
+            ..Settings::default()
+        });
+        let start = Duration::from_secs(run.case.starts);
+        world.clock().set_wall(start.as_nanos().try_into().unwrap());
+        world.add_worker(&module).unwrap();
+        policy["mode"] = "observe".into();
+        let plugin = Plugin::new(run.to_string(), policy.to_string());
+        let root = world.worker(0).unwrap().configure(&plugin).unwrap();
+        let mut now = Duration::ZERO;
+        for step in steps {
+            world.advance(step.at.saturating_sub(now));
+            now = now.max(step.at);
+            let arrival = Arrival::new(&step.request, run.protocol);
+            let answer = ResponseScript::new(step.answer.status).piece(step.answer.body.as_bytes());
+            let worker = world.worker(0).unwrap();
+            let request = script(&arrival);
+            let (id, result) = worker.request(root, &request, &answer).unwrap();
+            worker.forget(id).unwrap();
+            let lines = result.logs.iter();
+            let mut records = lines.filter_map(|line| Record::from_log(&line.text));
+            let found = records
+                .next()
+                .and_then(|record| record.unwrap().get("reason"));
+            let found = found.unwrap_or_default();
+            let expected = step.expect.reason.as_ref();
+            compared += 1;
+            if !expected.is_some_and(|expected| expected.matches(&found, 0)) {
+                differences.push(format!("{run}: {expected:?}, found {found}"));
+            }
+        }
+    }
+    assert_eq!(differences, [""; 0]);
+    assert!(compared > 1000, "{compared}");
 }
 
 #[test]

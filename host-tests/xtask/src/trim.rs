@@ -229,7 +229,7 @@ mod tests {
         let all = numbered(&[&["malloc"], CALLBACKS.as_slice()].concat());
         let (log, done) = (("proxy_on_log", 190), ("proxy_on_done", 202));
         // It is the same function as one that stays.
-        let twin = ("proxy_on_response_body", 152);
+        let twin = ("proxy_on_queue_ready", 152);
         let with_more = [all.as_slice(), &[log, done, twin]].concat();
         let trimmed = trim(&module(&with_more, &[])).unwrap();
         assert_eq!(trimmed, module(&all, &[log.1, done.1]));
