@@ -31,6 +31,7 @@ use crate::replica::Source;
 use crate::reply::Dialect;
 use crate::screen::Screen;
 use crate::template::Router;
+use crate::verdicts::Keeping;
 
 /// A valid policy
 #[derive(Debug)]
@@ -73,8 +74,7 @@ pub(crate) struct Threat {
     pub(crate) model: Model,
     pub(crate) reveal: Reveal,
     pub(crate) feeds: Option<Feeds>,
-    /// Verdicts that a worker may keep
-    pub(crate) kept: usize,
+    pub(crate) keeping: Keeping,
 }
 
 /// What callers see of the feeds behind a verdict

@@ -25,6 +25,17 @@ pub(crate) const ENTRY: u64 = 256;
 
 const _: () = assert!(size_of::<Kept>() + size_of::<Key>() + 64 <= 256);
 
+/// How many verdicts a worker keeps, and how long
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Keeping {
+    /// Most of them; 0: none
+    pub(crate) entries: usize,
+    /// Seconds of one that warns
+    pub(crate) positive: u64,
+    /// Seconds of any other
+    pub(crate) negative: u64,
+}
+
 /// What a verdict is made under, beside the target
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Under<'a> {
@@ -32,8 +43,7 @@ pub(crate) struct Under<'a> {
     pub(crate) policy: &'a [u8; 6],
     /// The digest of the bundle in force
     pub(crate) bundle: Option<&'a [u8; 32]>,
-    /// Verdicts that may be kept
-    pub(crate) entries: usize,
+    pub(crate) keeping: Keeping,
     /// Seconds since 1970
     pub(crate) now: u64,
 }
@@ -57,14 +67,17 @@ impl Verdicts {
             return judge.judge(target);
         }
         let key = self.key(target, under);
-        if let Some(verdict) = self.kept.get(&key).and_then(|kept| kept.at(under.now)) {
+        if let Some(kept) = self.kept.get(&key)
+            && let Some(verdict) = kept.at(under.now)
+            && kept.age(under.now) <= Some(under.keeping.lifetime(&verdict))
+        {
             return verdict;
         }
         let verdict = judge.judge(target);
         if let Some(kept) = Kept::of(&verdict, under.now) {
             self.kept.put(key, kept);
             // INVARIANT: no more than the policy allows, whatever another one allowed before.
-            while self.kept.len() > under.entries {
+            while self.kept.len() > under.keeping.entries {
                 self.kept.pop_lru();
             }
         }
@@ -79,6 +92,16 @@ impl Verdicts {
         hasher.write(target.text().as_bytes());
         let hash = hasher.finish128();
         (hash.h1, hash.h2)
+    }
+}
+
+impl Keeping {
+    fn lifetime(&self, verdict: &Verdict<'_>) -> u64 {
+        if verdict.classification.warns() {
+            self.positive
+        } else {
+            self.negative
+        }
     }
 }
 
@@ -166,7 +189,9 @@ mod tests {
         fn what_is_kept_is_what_would_be_said(
             asked in prop::collection::vec((0..TARGETS.len(), 0_usize..4, 0_u64..=9000, any::<bool>()), 1..80),
             entries in 1_usize..12,
+            (positive, negative) in (1_u64..9000, 1_u64..9000),
         ) {
+            let keeping = Keeping { entries, positive, negative };
             let bundles = [bundle(0), bundle(1)];
             let mut lists = Lists::default();
             lists.insert(ListKind::Domains, "quiet.example", Category::Other).unwrap();
@@ -181,7 +206,7 @@ mod tests {
                     Some(bundle) => judge.with_bundle_until(bundle, START + 8000),
                     None => judge.without_bundle(),
                 };
-                let under = Under { policy, bundle: bundle.map(Bundle::digest), entries, now };
+                let under = Under { policy, bundle: bundle.map(Bundle::digest), keeping, now };
                 let target = Target::classify(TARGETS[target]);
                 let (kept, made) = (verdicts.judge(&judge, &target, &under), judge.judge(&target));
                 prop_assert_eq!(format!("{kept:?}"), format!("{made:?}"));
@@ -197,7 +222,11 @@ mod tests {
         let under = Under {
             policy: b"policy",
             bundle: None,
-            entries: 2,
+            keeping: Keeping {
+                entries: 2,
+                positive: 900,
+                negative: 300,
+            },
             now: START,
         };
         let mut ask = |text: &str| {
@@ -218,5 +247,36 @@ mod tests {
         ask("http://a.example/");
         assert_eq!(ask("c.example"), "http://a.example/ c.example");
         assert_eq!(ask("203.0.113.7"), "http://a.example/ c.example");
+    }
+
+    #[test]
+    fn what_warns_lives_for_another_time_than_what_does_not() {
+        let keeping = Keeping {
+            entries: 4,
+            positive: 900,
+            negative: 300,
+        };
+        let mut verdicts = Verdicts::new([3; 16]);
+        let mut ages = |after: u64| {
+            let now = START.saturating_add(after);
+            let judge = Judge::new(Model::Quick2, now);
+            let under = Under {
+                policy: b"policy",
+                bundle: None,
+                keeping,
+                now,
+            };
+            ["http://a.test\\@b.test/", "http://quiet.example/"].map(|text| {
+                let target = Target::classify(text);
+                let verdict = verdicts.judge(&judge, &target, &under);
+                let kept = verdicts.kept.peek(&verdicts.key(&target, &under)).unwrap();
+                (verdict.classification.warns(), kept.age(now).unwrap())
+            })
+        };
+        assert_eq!(ages(0), [(true, 0), (false, 0)]);
+        assert_eq!(ages(300), [(true, 300), (false, 300)]);
+        assert_eq!(ages(301), [(true, 301), (false, 0)]);
+        assert_eq!(ages(900), [(true, 900), (false, 0)]);
+        assert_eq!(ages(901), [(true, 0), (false, 1)]);
     }
 }

@@ -30,6 +30,12 @@ impl Kept {
         })
     }
 
+    /// For how many seconds it has been kept; `None` where the clock went back
+    #[must_use]
+    pub fn age(&self, now: u64) -> Option<u64> {
+        now.checked_sub(self.made)
+    }
+
     /// The verdict as it is made now; `None` where another may be made
     #[must_use]
     pub fn at(&self, now: u64) -> Option<Verdict<'static>> {

@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::policy::{Reveal, Threat};
 use crate::reader::{At, Errors};
 use crate::record::RuleKind;
-use crate::verdicts::ENTRY;
+use crate::verdicts::{ENTRY, Keeping};
 
 /// Most indicators that a policy may list itself
 const MAX_INDICATORS: usize = 10_000;
@@ -45,6 +45,7 @@ const MAX_SIGNERS: usize = 2;
 
 const SECOND: u64 = 1_000_000_000;
 const HOUR: u64 = 3600 * SECOND;
+const DAY: u64 = 24 * HOUR;
 
 pub(super) fn read(at: &At<'_>, namespace: &str, errors: &mut Errors) -> Threat {
     let mut threat = Threat::default();
@@ -58,7 +59,9 @@ pub(super) fn read(at: &At<'_>, namespace: &str, errors: &mut Errors) -> Threat 
     if let Some(reveal) = map.take("reveal") {
         threat.reveal = reveal.word(REVEALS, errors).unwrap_or_default();
     }
-    threat.kept = map.take("cache").map_or(0, |at| read_cache(&at, errors));
+    if let Some(at) = map.take("cache") {
+        threat.keeping = read_cache(&at, errors);
+    }
     let bundle = map.take("bundle");
     let licences = match (&bundle, map.take("licences")) {
         (Some(_), None) => map.require("licences", errors),
@@ -106,8 +109,40 @@ pub(super) fn read(at: &At<'_>, namespace: &str, errors: &mut Errors) -> Threat 
     threat
 }
 
-/// Reads `cache`: how many verdicts so many bytes hold
-fn read_cache(at: &At<'_>, errors: &mut Errors) -> usize {
+/// Reads `cache`: how many verdicts are kept, by the bytes that they take, and how long
+fn read_cache(at: &At<'_>, errors: &mut Errors) -> Keeping {
+    // As long as whoever is told of them may keep them.
+    let mut keeping = Keeping {
+        entries: 0,
+        positive: 900,
+        negative: 300,
+    };
+    let Node::Map(_) = at.node else {
+        keeping.entries = read_entries(at, errors);
+        return keeping;
+    };
+    let Some(mut map) = at.map(errors) else {
+        return keeping;
+    };
+    if let Some(max) = map.require("max", errors) {
+        keeping.entries = read_entries(&max, errors);
+    }
+    for (name, lifetime) in [
+        ("positive", &mut keeping.positive),
+        ("negative", &mut keeping.negative),
+    ] {
+        let span = map.take(name);
+        let span = span.and_then(|at| read_span(&at, SECOND..=DAY, errors));
+        *lifetime = span
+            .and_then(|span| span.checked_div(SECOND))
+            .unwrap_or(*lifetime);
+    }
+    map.finish(errors);
+    keeping
+}
+
+/// How many verdicts so many bytes hold
+fn read_entries(at: &At<'_>, errors: &mut Errors) -> usize {
     let entries = read_size(at, MAX_CACHE, errors).and_then(|bytes| bytes.checked_div(ENTRY));
     if entries == Some(0) {
         errors.push(&at.path, format!("must be at least {ENTRY} bytes"));

@@ -367,17 +367,17 @@ impl Draft {
         let judge = policy.threat.judge(shelves, now);
         let bundle = policy.threat.feeds.as_ref();
         let bundle = bundle.and_then(|feeds| shelves.live(feeds));
-        let verdict = match policy.threat.kept {
-            0 => judge.judge(&target),
-            entries => {
-                let under = Under {
-                    policy: &policy.digest,
-                    bundle: bundle.map(Bundle::digest),
-                    entries,
-                    now,
-                };
-                verdicts.judge(&judge, &target, &under)
-            }
+        let keeping = policy.threat.keeping;
+        let verdict = if keeping.entries == 0 {
+            judge.judge(&target)
+        } else {
+            let under = Under {
+                policy: &policy.digest,
+                bundle: bundle.map(Bundle::digest),
+                keeping,
+                now,
+            };
+            verdicts.judge(&judge, &target, &under)
         };
         self.verdict = Some((verdict.classification, verdict.score.get()));
         let target_text = self.policy.recording.target.of(&target, input);

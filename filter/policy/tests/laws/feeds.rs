@@ -262,7 +262,7 @@ fn a_bundle_has_licences_and_a_place_it_comes_from() {
 }
 
 #[test]
-fn a_cache_of_verdicts_has_a_size() {
+fn a_cache_of_verdicts_has_a_size_and_lifetimes() {
     let errors = |size: Value| {
         let read = policy(&json!({ "model": "quick/2", "cache": size }));
         read.err().unwrap_or_default()
@@ -275,4 +275,15 @@ fn a_cache_of_verdicts_has_a_size() {
         errors(255.into()),
         ["threat.cache: must be at least 256 bytes"]
     );
+    let lifetimes = json!({ "max": "1MiB", "positive": "15min", "negative": "1s" });
+    assert_eq!(errors(lifetimes), Vec::<String>::new());
+    assert_eq!(errors(json!({ "max": 256 })), Vec::<String>::new());
+    let wrong = errors(json!({ "positive": "2d", "negative": 0, "neutral": "1s" }));
+    let paths: Vec<_> = wrong
+        .iter()
+        .filter_map(|error| Some(error.split_once(": ")?.0))
+        .collect();
+    let cache = |name: &str| format!("threat.cache.{name}");
+    let expected = ["max", "negative", "neutral", "positive"].map(cache);
+    assert_eq!(paths, expected, "{wrong:?}");
 }
