@@ -5,15 +5,17 @@
 //! ends: an index that lies finds nothing.
 
 mod adoption;
+mod buffer;
 mod feed;
 mod format;
 mod hash;
 mod header;
-mod keys;
+mod lines;
 mod ranges;
 mod refusal;
 mod row;
 mod signer;
+mod starts;
 #[cfg(feature = "write")]
 mod writer;
 
@@ -22,17 +24,21 @@ use core::net::IpAddr;
 
 pub use adoption::{Adoption, Delivery, Shelf, Terms};
 pub use feed::Feed;
+#[cfg(feature = "write")]
+pub use lines::StoredKey;
 pub use refusal::Refusal;
 pub use row::{Row, Scope};
 pub use signer::{SIGNED, Signer};
 #[cfg(feature = "write")]
 pub use writer::{Fact, FeedEntry, Figures, WriteError, Writer, sign};
 
+use buffer::Buffer;
 use format::{Kind, SECTIONS};
-use hash::Hasher;
+use hash::{Hashed, Hasher};
 use header::{Header, Section};
-use keys::KeySet;
+use lines::Lines;
 use ranges::{Ranges4, Ranges6};
+use starts::Starts;
 
 /// What a key is looked up in
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,9 +76,11 @@ pub enum List {
 /// A bundle that was adopted
 #[derive(Debug)]
 pub struct Bundle {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     header: Header,
     sections: [Section; SECTIONS],
+    /// From row 1 on
+    rows: Vec<Row>,
     digest: [u8; 32],
 }
 
@@ -189,31 +197,32 @@ impl Bundle {
     /// Its size in bytes
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes().len()
     }
 
     /// Whether it has no bytes, which none that was adopted has
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes().is_empty()
     }
 
     /// The key and the signature beneath it, for who can check it; `None` when nobody signed
     #[must_use]
     pub fn signature(&self) -> Option<(&[u8; 32], &[u8; 64])> {
-        format::signature(&self.bytes)
+        format::signature(self.bytes())
     }
 
     /// The bytes, to keep or to write
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+        self.bytes.bytes()
     }
 
     /// What a row of the table says; the filter has no need for it
     #[must_use]
     pub fn row(&self, number: u8) -> Option<Row> {
-        Row::read(self.bytes_of(Kind::Rows), number)
+        let at = usize::from(number).checked_sub(1)?;
+        self.rows.get(at).copied()
     }
 
     /// Looks for what adoption takes on trust: whether keys and segments are in order and name rows that there are
@@ -232,8 +241,9 @@ impl Bundle {
                 Kind::Hashes,
             ];
             keyed.into_iter().all(|kind| {
+                let count = self.section(kind, list).count;
                 self.keys(kind, list)
-                    .is_none_or(|keys| keys.is_orderly(rows))
+                    .is_none_or(|keys| keys.is_orderly(count, rows))
             }) && self
                 .ranges4(list)
                 .is_none_or(|ranges| ranges.is_orderly(rows))
@@ -250,17 +260,21 @@ impl Bundle {
         self.header.secret == other.header.secret
     }
 
-    /// The keys of a set, ascending, as far as they are stored: from their first bit on, and how many bits its index has
+    /// The keys of a set, as far as they are stored, ascending
     #[cfg(feature = "write")]
     #[must_use]
-    pub fn keys_of(&self, list: List, what: Count) -> (Vec<u64>, u8) {
-        let kind = what.kind();
-        let keys = match kind {
-            Kind::Networks6 | Kind::Confirmed => None,
-            _ => self.keys(kind, list),
+    pub fn keys_of(&self, list: List, what: Count) -> Vec<StoredKey> {
+        let mut all: Vec<StoredKey> = match what.kind() {
+            Kind::Networks4 => self
+                .ranges4(list)
+                .map_or_else(Vec::new, |ranges| ranges.all()),
+            Kind::Networks6 | Kind::Confirmed => Vec::new(),
+            kind => self
+                .keys(kind, list)
+                .map_or_else(Vec::new, |keys| keys.all().collect()),
         };
-        let bits = self.section(kind, list).bits;
-        (keys.map_or_else(Vec::new, |keys| keys.all()), bits)
+        all.sort_unstable();
+        all
     }
 
     fn look_up(&self, list: List, set: Set, key: &[u8]) -> Option<Row> {
@@ -277,7 +291,8 @@ impl Bundle {
         match address.to_canonical() {
             IpAddr::V4(address) => {
                 let keys = self.keys(Kind::Addresses4, list)?;
-                self.row(keys.find(hash::address4(address))?)
+                let hasher = self.hasher(format::TAG_ADDRESS);
+                self.row(keys.find(hash::address4(hasher, address))?)
             }
             IpAddr::V6(address) => {
                 let keys = self.keys(Kind::Addresses6, list)?;
@@ -296,10 +311,14 @@ impl Bundle {
     }
 
     /// The row of a key that was cut to fit; one that may be blocked on is compared in full
-    fn hashed(&self, keys: &KeySet<'_>, list: List, (high, low): (u64, u64)) -> Option<Row> {
+    fn hashed(&self, keys: &Lines<'_>, list: List, key: Hashed) -> Option<Row> {
+        let high = key.high();
         let row = self.row(keys.find(high)?)?;
-        let sure =
-            !row.block || format::confirms(self.section_bytes(Kind::Confirmed, list), high, low);
+        let confirmed = || {
+            let all = self.section_bytes(Kind::Confirmed, list);
+            format::confirms(all, high, key.low())
+        };
+        let sure = !row.block || confirmed();
         sure.then_some(row)
     }
 
@@ -307,15 +326,15 @@ impl Bundle {
         Hasher::new(&self.header.secret, tag)
     }
 
-    fn keys(&self, kind: Kind, list: List) -> Option<KeySet<'_>> {
+    fn keys(&self, kind: Kind, list: List) -> Option<Lines<'_>> {
         let section = self.section(kind, list);
-        KeySet::new(self.section_bytes(kind, list), section.count, section.bits)
+        Lines::new(section.bytes(self.bytes()), section.count)
     }
 
     fn ranges4(&self, list: List) -> Option<Ranges4<'_>> {
         let section = self.section(Kind::Networks4, list);
         let bytes = self.section_bytes(Kind::Networks4, list);
-        KeySet::new(bytes, section.count, section.bits).map(Ranges4::new)
+        Starts::new(bytes, section.count, section.bits).map(Ranges4::new)
     }
 
     fn ranges6(&self, list: List) -> Option<Ranges6<'_>> {
@@ -330,7 +349,7 @@ impl Bundle {
     }
 
     fn section_bytes(&self, kind: Kind, list: List) -> &[u8] {
-        self.section(kind, list).bytes(&self.bytes)
+        self.section(kind, list).bytes(self.bytes())
     }
 
     fn section(&self, kind: Kind, list: List) -> Section {

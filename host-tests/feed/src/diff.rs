@@ -1,6 +1,6 @@
 //! What one bundle has that another hasn't.
 
-use portcullis_threat::bundle::{Bundle, Count, List};
+use portcullis_threat::bundle::{Bundle, Count, List, StoredKey};
 use serde_json::{Map, Value, json};
 
 use crate::inspect::COUNTS;
@@ -52,16 +52,28 @@ pub fn diff(old: &Bundle, new: &Bundle) -> Difference {
 
 /// How many of two ascending lists are only in the second, and only in the first
 ///
-/// A set that grew may have a longer index and so longer keys: as many bits are compared as the shorter ones have.
-fn compare((old, old_bits): &(Vec<u64>, u8), (new, new_bits): &(Vec<u64>, u8)) -> (usize, usize) {
-    let bits = u32::from(*old_bits.min(new_bits)).saturating_add(32);
-    let cut = |keys: &[u64]| {
-        let shift = 64_u32.saturating_sub(bits);
-        let keys = keys.iter().map(|key| key.checked_shr(shift).unwrap_or(0));
-        keys.collect::<std::collections::BTreeSet<_>>()
-    };
-    let (old, new) = (cut(old), cut(new));
-    (new.difference(&old).count(), old.difference(&new).count())
+/// What is stored of a key is more or less exact, as sets are larger or smaller: two that may be the same are.
+fn compare(old: &[StoredKey], new: &[StoredKey]) -> (usize, usize) {
+    let (mut old, mut new) = (old.iter().peekable(), new.iter().peekable());
+    let (mut came, mut went) = (0_usize, 0_usize);
+    while let (Some(one), Some(other)) = (old.peek(), new.peek()) {
+        let is_before =
+            |one: &StoredKey, other: &StoredKey| (one.rest, one.most) < (other.rest, other.least);
+        if is_before(one, other) {
+            went = went.saturating_add(1);
+            old.next();
+        } else if is_before(other, one) {
+            came = came.saturating_add(1);
+            new.next();
+        } else {
+            old.next();
+            new.next();
+        }
+    }
+    (
+        came.saturating_add(new.count()),
+        went.saturating_add(old.count()),
+    )
 }
 
 impl Difference {

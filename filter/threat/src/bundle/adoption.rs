@@ -9,6 +9,7 @@ use core::mem;
 
 use sha2::{Digest, Sha256};
 
+use super::buffer::Buffer;
 use super::feed::Feed;
 use super::format::{HEADER, Kind, SEAL, signature};
 use super::header::Header;
@@ -37,7 +38,7 @@ pub struct Terms<'a> {
 /// A VM feeds them as they come ([`push`](Self::push)) and does a bounded piece of the hashing at a time
 /// ([`step`](Self::step)). Who drops it has given it up: its memory goes back to its shelf.
 pub struct Adoption {
-    bytes: Vec<u8>,
+    bytes: Buffer,
     length: usize,
     hashed: usize,
     hasher: Sha256,
@@ -45,12 +46,10 @@ pub struct Adoption {
 }
 
 /// The memory for the next bundle; whoever takes it brings it back
-type Spare = Rc<Cell<Vec<u8>>>;
+type Spare = Rc<Cell<Buffer>>;
 
 impl Adoption {
     /// Begins with the spare buffer, which is used again if it is large enough
-    ///
-    /// A buffer that is too small goes before the new one comes, so that they are never both there.
     fn begin(home: &Spare, length: usize, longest: usize) -> Result<Self, Refusal> {
         if length > longest {
             return Err(Refusal::TooLong);
@@ -59,14 +58,10 @@ impl Adoption {
             return Err(Refusal::Length);
         }
         let mut bytes = home.take();
-        bytes.clear();
-        if bytes.capacity() < length {
-            drop(mem::take(&mut bytes));
-            // Feeds grow: with an eighth to spare the next bundle fits too.
-            let spare = length.checked_add(length >> 3).unwrap_or(length);
-            if bytes.try_reserve_exact(spare.min(longest)).is_err() {
-                return Err(Refusal::Memory);
-            }
+        // Feeds grow: with an eighth to spare the next bundle fits too.
+        let spare = (length >> 3).min(longest.saturating_sub(length));
+        if !bytes.make_room(length, spare) {
+            return Err(Refusal::Memory);
         }
         Ok(Self {
             bytes,
@@ -87,9 +82,9 @@ impl Adoption {
         if bytes.len() > self.missing() {
             return Err(Refusal::Length);
         }
-        let begun = self.bytes.len() >= HEADER;
-        self.bytes.extend_from_slice(bytes);
-        if !begun && self.bytes.len() >= HEADER && !Header::read(&self.bytes)?.fits(self.length) {
+        let begun = self.here() >= HEADER;
+        self.bytes.extend(bytes);
+        if !begun && self.here() >= HEADER && !Header::read(self.bytes.bytes())?.fits(self.length) {
             return Err(Refusal::Length);
         }
         Ok(())
@@ -98,14 +93,18 @@ impl Adoption {
     /// How many bytes are still to come
     #[must_use]
     pub fn missing(&self) -> usize {
-        self.length.saturating_sub(self.bytes.len())
+        self.length.saturating_sub(self.here())
+    }
+
+    fn here(&self) -> usize {
+        self.bytes.bytes().len()
     }
 
     /// Hashes at most so many of the bytes that are there; whether none are left to hash
     pub fn step(&mut self, budget: usize) -> bool {
-        let content = self.length.saturating_sub(SEAL).min(self.bytes.len());
+        let content = self.length.saturating_sub(SEAL).min(self.here());
         let until = self.hashed.saturating_add(budget).min(content);
-        if let Some(slice) = self.bytes.get(self.hashed..until) {
+        if let Some(slice) = self.bytes.bytes().get(self.hashed..until) {
             self.hasher.update(slice);
             self.hashed = until;
         }
@@ -116,11 +115,12 @@ impl Adoption {
     fn finish(mut self, terms: &Terms<'_>) -> Result<Bundle, Refusal> {
         self.step(usize::MAX);
         let digest = mem::take(&mut self.hasher).finalize().into();
-        let (header, sections) = examine(&self.bytes, self.length, &digest, terms)?;
+        let (header, sections, rows) = examine(self.bytes.bytes(), self.length, &digest, terms)?;
         Ok(Bundle {
             bytes: mem::take(&mut self.bytes),
             header,
             sections,
+            rows,
             digest,
         })
     }
@@ -136,7 +136,7 @@ impl fmt::Debug for Adoption {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Adoption")
             .field("length", &self.length)
-            .field("here", &self.bytes.len())
+            .field("here", &self.here())
             .field("hashed", &self.hashed)
             .finish_non_exhaustive()
     }
@@ -151,7 +151,7 @@ impl Bundle {
     pub fn open(bytes: Vec<u8>, terms: &Terms<'_>) -> Result<Self, Refusal> {
         let adoption = Adoption {
             length: bytes.len(),
-            bytes,
+            bytes: Buffer::of(bytes),
             hashed: 0,
             hasher: Sha256::new(),
             home: Spare::default(),
@@ -278,13 +278,17 @@ impl fmt::Debug for Delivery {
 }
 
 /// Keeps the larger of two buffers
-fn keep(spare: &Spare, buffer: Vec<u8>) {
+fn keep(spare: &Spare, buffer: Buffer) {
     let other = spare.take();
     let larger = buffer.capacity() > other.capacity();
     spare.set(if larger { buffer } else { other });
 }
 
-type Examined = (Header, [super::header::Section; super::format::SECTIONS]);
+type Examined = (
+    Header,
+    [super::header::Section; super::format::SECTIONS],
+    Vec<Row>,
+);
 
 fn examine(
     bytes: &[u8],
@@ -321,11 +325,13 @@ fn examine(
             return Err(Refusal::Licence(number));
         }
     }
+    let mut known = Vec::new();
     for number in (1..rows.count).filter_map(|number| u8::try_from(number).ok()) {
         let row = Row::read(rows.bytes(bytes), number).ok_or(Refusal::Row)?;
         if !row.is_sound(feeds.count) {
             return Err(Refusal::Row);
         }
+        known.push(row);
     }
     if header.created < terms.not_before {
         return Err(Refusal::Older);
@@ -336,5 +342,5 @@ fn examine(
     {
         return Err(Refusal::Future);
     }
-    Ok((header, sections))
+    Ok((header, sections, known))
 }

@@ -4,16 +4,16 @@ use super::List;
 
 /// What a bundle begins with
 pub(super) const MAGIC: &[u8; 8] = b"PCTHREAT";
-/// The one version there is
-pub(super) const VERSION: u16 = 1;
+/// The one version that is read and written
+pub(super) const VERSION: u16 = 2;
 /// Length of the header
 pub(super) const HEADER: usize = 64;
 /// Length of an entry of the section table
 pub(super) const ENTRY: usize = 16;
 /// Length of the seal: digest, key, signature
 pub(super) const SEAL: usize = 128;
-/// Sections begin at multiples of it
-pub(super) const ALIGNMENT: usize = 8;
+/// Sections begin at multiples of it, so that a line of keys is one of a processor's cache
+pub(super) const ALIGNMENT: usize = 64;
 /// Most entries that the section table may have; kinds that this version doesn't know count too
 pub(super) const MOST_SECTIONS: u16 = 64;
 /// Bit of a kind: the section belongs to the allow list

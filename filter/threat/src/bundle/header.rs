@@ -5,10 +5,11 @@ use super::format::{
     ALIGNMENT, CASELESS, ENTRY, HEADER, Kind, MAGIC, MOST_ROWS, MOST_SECTIONS, SEAL, SECTIONS,
     VERSION, u16_at, u32_at, u64_at,
 };
-use super::keys::KeySet;
+use super::lines::Lines;
 use super::ranges::Ranges6;
 use super::refusal::Refusal;
 use super::row::Row;
+use super::starts::Starts;
 
 /// What the first 64 bytes say
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +39,7 @@ impl Header {
         }
         let bytes = bytes.first_chunk::<HEADER>().ok_or(Refusal::Length)?;
         if u16_at(bytes, 8) != VERSION {
-            return Err(Refusal::Format);
+            return Err(Refusal::Version);
         }
         let mut secret = [0; 16];
         for (to, from) in secret.iter_mut().zip(bytes.iter().skip(32)) {
@@ -144,14 +145,10 @@ impl Section {
             Kind::Networks6 => Ranges6::length(self.count),
             Kind::Confirmed => records(16),
             Kind::Suffixes | Kind::Brands | Kind::Confusables | Kind::Model => Some(bytes.len()),
-            Kind::Urls
-            | Kind::Domains
-            | Kind::Addresses4
-            | Kind::Addresses6
-            | Kind::Hashes
-            | Kind::Networks4 => {
-                return KeySet::is_framed(bytes, self.count, self.bits);
+            Kind::Urls | Kind::Domains | Kind::Addresses4 | Kind::Addresses6 | Kind::Hashes => {
+                return Lines::new(bytes, self.count).is_some();
             }
+            Kind::Networks4 => return Starts::is_framed(bytes, self.count, self.bits),
         };
         length == Some(bytes.len())
     }

@@ -2,14 +2,14 @@
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use super::keys::KeySet;
+use super::starts::Starts;
 
 /// Segments of IPv4: keys are first addresses, unhashed; row 0 is a gap
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ranges4<'a>(KeySet<'a>);
+pub(super) struct Ranges4<'a>(Starts<'a>);
 
 impl<'a> Ranges4<'a> {
-    pub(super) fn new(keys: KeySet<'a>) -> Self {
+    pub(super) fn new(keys: Starts<'a>) -> Self {
         Self(keys)
     }
 
@@ -19,6 +19,12 @@ impl<'a> Ranges4<'a> {
 
     pub(super) fn is_orderly(&self, rows: u32) -> bool {
         self.0.is_orderly(rows)
+    }
+
+    /// Where segments start
+    #[cfg(feature = "write")]
+    pub(super) fn all(&self) -> alloc::vec::Vec<super::lines::StoredKey> {
+        self.0.all()
     }
 }
 

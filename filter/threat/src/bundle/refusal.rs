@@ -5,8 +5,10 @@ use core::fmt;
 /// Why bytes are not adopted; what was live before stays so
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Refusal {
-    /// No bundle, or one of another version
+    /// No bundle
     Format,
+    /// A bundle of another version than the one that is read here
+    Version,
     /// Longer than the policy allows
     TooLong,
     /// There is no memory for it
@@ -43,6 +45,7 @@ impl Refusal {
     pub const fn word(self) -> &'static str {
         match self {
             Self::Format => "format",
+            Self::Version => "version",
             Self::TooLong => "too_long",
             Self::Memory => "memory",
             Self::Length => "length",
@@ -64,7 +67,8 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Format => "no threat bundle of version 1",
+            Self::Format => "no threat bundle",
+            Self::Version => "a threat bundle of another version than 2",
             Self::TooLong => "longer than is allowed",
             Self::Memory => "no memory for it",
             Self::Length => "not as long as it says",

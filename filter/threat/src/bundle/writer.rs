@@ -66,6 +66,8 @@ pub enum WriteError {
     Rows,
     /// 4 GiB or more
     Size,
+    /// Keys of which so many want one place that no room is enough
+    Crowd,
 }
 
 /// What became of a writer's indicators
@@ -75,7 +77,7 @@ pub struct Figures {
     pub bytes: usize,
     /// Keys of either list, without networks
     pub keys: usize,
-    /// Bytes of their index and their first bits
+    /// Bytes of their lines without the rows
     pub key_bytes: usize,
     /// Bytes of their rows: one each
     pub row_bytes: usize,
@@ -139,20 +141,22 @@ impl Writer {
             Set::Domain => &mut lists.domains,
             Set::Hash => &mut lists.hashes,
         };
-        keys.push(key, fact);
+        keys.push(key.high(), key.low(), fact);
     }
 
     /// Adds an address
     pub fn address(&mut self, list: List, address: IpAddr, fact: &Fact) {
         let fact = self.fact(fact);
+        let hasher = Hasher::new(&self.secret, TAG_ADDRESS);
         match address.to_canonical() {
-            IpAddr::V4(address) => self
-                .lists(list)
-                .addresses4
-                .push((address4(address), 0), fact),
+            IpAddr::V4(address) => {
+                let key = address4(hasher, address);
+                self.lists(list).addresses4.push(key, 0, fact);
+            }
             IpAddr::V6(address) => {
-                let key = Hasher::new(&self.secret, TAG_ADDRESS).hash(&address.octets());
-                self.lists(list).addresses6.push(key, fact);
+                let key = hasher.hash(&address.octets());
+                let keys = &mut self.lists(list).addresses6;
+                keys.push(key.high(), key.low(), fact);
             }
         }
     }
@@ -190,7 +194,7 @@ impl Writer {
     /// When it would be too large, or say too many different things.
     pub fn finish(mut self) -> Result<(Vec<u8>, Figures), WriteError> {
         for lists in [&mut self.deny, &mut self.allow] {
-            lists.settle(&mut self.facts);
+            lists.settle(&mut self.facts)?;
         }
         let mut rows = Rows::new(&self.facts);
         for lists in [&self.deny, &self.allow] {
@@ -307,6 +311,7 @@ impl fmt::Display for WriteError {
                 "more than 255 kinds of verdict, however coarse: give feeds fewer categories"
             }
             Self::Size => "4 GiB or more",
+            Self::Crowd => "keys crowd in one place: compile with another secret",
         })
     }
 }
@@ -353,7 +358,7 @@ impl Lists {
         ]
     }
 
-    fn settle(&mut self, facts: &mut Facts) {
+    fn settle(&mut self, facts: &mut Facts) -> Result<(), WriteError> {
         for keys in [
             &mut self.urls,
             &mut self.domains,
@@ -361,9 +366,10 @@ impl Lists {
             &mut self.addresses4,
             &mut self.addresses6,
         ] {
-            keys.settle(facts);
+            keys.settle(facts)?;
         }
         self.networks.settle(facts);
+        Ok(())
     }
 
     fn count(&self, rows: &mut Rows) {
@@ -379,7 +385,7 @@ impl Lists {
             if keys.is_empty() {
                 continue;
             }
-            let (bytes, count, bits) = keys.write(rows);
+            let (bytes, count) = keys.write(rows);
             figures.keys = figures.keys.saturating_add(count);
             figures.row_bytes = figures.row_bytes.saturating_add(count);
             figures.key_bytes = figures
@@ -389,7 +395,7 @@ impl Lists {
             if kind != Kind::Addresses4 {
                 keys.confirm(rows, &mut confirmed);
             }
-            out.push(Raw::new(kind.number() | bit, bytes, count, bits));
+            out.push(Raw::new(kind.number() | bit, bytes, count, 0));
         }
         if let Some((bytes, count, bits)) = self.networks.write4(rows) {
             figures.segments = figures.segments.saturating_add(count);

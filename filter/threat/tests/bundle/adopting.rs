@@ -124,7 +124,7 @@ proptest! {
     fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..2_000), magic in any::<bool>()) {
         let mut bytes = bytes;
         if magic && bytes.len() > 12 {
-            bytes[..10].copy_from_slice(b"PCTHREAT\x01\x00");
+            bytes[..10].copy_from_slice(b"PCTHREAT\x02\x00");
         }
         prop_assert!(Bundle::open(sealed(bytes), &Terms::default()).is_err());
     }
@@ -206,6 +206,14 @@ fn what_is_too_long_or_no_bundle_is_refused_before_it_is_there() {
     let bytes = sample::everything(5);
     let first = &bytes[..64];
     assert_eq!(begun().push(first), Err(Refusal::Length));
+    // What modules of other times write is called so, whatever else is in it.
+    for version in [0_u16, 1, 3, 0x0102] {
+        let mut other = [0xff; 64];
+        other[..8].copy_from_slice(&bytes[..8]);
+        other[8..10].copy_from_slice(&version.to_le_bytes());
+        assert_eq!(begun().push(&other), Err(Refusal::Version));
+        assert_eq!(shelf.expect(LONGEST).push(&other), Err(Refusal::Version));
+    }
     let unasked = |longest: usize, piece: &[u8]| shelf.expect(longest).push(piece);
     assert_eq!(unasked(bytes.len(), first), Ok(()));
     assert_eq!(unasked(bytes.len() - 1, first), Err(Refusal::TooLong));

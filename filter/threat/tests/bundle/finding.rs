@@ -106,6 +106,27 @@ fn sets_of_many_sizes_hold_what_they_should() {
         let found = |number: u32| bundle.find(Set::Url, &number.to_le_bytes()).is_some();
         assert!((0..count).all(found), "{count}");
         assert!(!(count..count + 10_000).any(found), "{count}");
+        let keys = bundle.keys_of(List::Deny, Count::Urls);
+        assert_eq!(u32::try_from(keys.len()), Ok(count));
+    }
+}
+
+/// Their keys are whole: neighbours, and addresses that differ in few bits, are never taken for each other.
+#[test]
+fn addresses_are_found_exactly() {
+    let listed: Vec<Listed> = (0..40_000_u32)
+        .map(|number| {
+            let address = Indicator::Address(IpAddr::from((number * 2).to_be_bytes()));
+            (List::Deny, address, sample::fact(0, 50))
+        })
+        .collect();
+    let bundle = open(sample::bytes(1, &listed));
+    for number in 0..100_000_u32 {
+        for flipped in [0, 1 << 31, 1 << 20] {
+            let number = number ^ flipped;
+            let found = bundle.address(IpAddr::from(number.to_be_bytes())).is_some();
+            assert_eq!(found, number < 80_000 && number % 2 == 0, "{number}");
+        }
     }
 }
 

@@ -4,9 +4,10 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
+use super::super::format::MOST_BITS;
 use super::super::ranges::key4;
+use super::super::starts::split;
 use super::facts::{Facts, Rows};
-use super::sets;
 
 /// Networks with their facts
 #[derive(Debug, Default)]
@@ -63,12 +64,12 @@ impl Networks {
         if self.segments4.is_empty() {
             return None;
         }
-        let bits = sets::bits(self.segments4.len());
+        let bits = bits(self.segments4.len());
         let keys = self.segments4.iter().map(|segment| {
             let first = Ipv4Addr::from_bits(u32::try_from(segment.first).unwrap_or(u32::MAX));
             (key4(first), row(rows, segment))
         });
-        let (bytes, count) = sets::section(keys, self.segments4.len(), bits);
+        let (bytes, count) = section(keys, self.segments4.len(), bits);
         Some((bytes, count, bits))
     }
 
@@ -135,4 +136,37 @@ fn segments(networks: &[Network], facts: &mut Facts) -> Vec<Segment> {
         }
     }
     segments
+}
+
+/// The bits of an index over so many segments: 8 to 16 a place, and some for the smallest sets
+fn bits(segments: usize) -> u8 {
+    let places = segments.checked_div(16).unwrap_or(0).max(1);
+    let bits = places.next_power_of_two().trailing_zeros();
+    u8::try_from(bits).unwrap_or(MOST_BITS).clamp(4, MOST_BITS)
+}
+
+/// Writes a section of segments in ascending order; how many there are is returned
+fn section(keys: impl Iterator<Item = (u64, u8)>, at_most: usize, bits: u8) -> (Vec<u8>, usize) {
+    let places = 1_usize.checked_shl(bits.into()).unwrap_or(1);
+    let mut index = Vec::with_capacity(places.saturating_add(1).saturating_mul(4));
+    let mut rests = Vec::with_capacity(at_most.saturating_mul(4));
+    let mut rows = Vec::with_capacity(at_most);
+    let mut place = 0;
+    for (key, row) in keys {
+        let (bucket, rest) = split(key, bits);
+        while place <= bucket {
+            index.extend_from_slice(&u32::try_from(rows.len()).unwrap_or(u32::MAX).to_le_bytes());
+            place = place.saturating_add(1);
+        }
+        rests.extend_from_slice(&rest.to_le_bytes());
+        rows.push(row);
+    }
+    while place <= places {
+        index.extend_from_slice(&u32::try_from(rows.len()).unwrap_or(u32::MAX).to_le_bytes());
+        place = place.saturating_add(1);
+    }
+    let count = rows.len();
+    index.append(&mut rests);
+    index.append(&mut rows);
+    (index, count)
 }

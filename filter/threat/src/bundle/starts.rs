@@ -1,21 +1,22 @@
-//! A sorted set of keys, each with its row: an index over the first bits, then 32 bits a key.
+//! Where segments start, in order, each with its row: an index over the first bits, then 32 bits a start.
 
 use super::format::{MOST_BITS, u32_at};
+#[cfg(feature = "write")]
+use super::lines::StoredKey;
 
 /// Section: `2^bits + 1` places (u32), `count` rests (u32), `count` rows (u8)
 ///
 /// The first `bits` bits of a key choose two neighbouring places; between them stand, in order, the next 32 bits of all
-/// keys that begin so. With 8 to 16 keys a place it is 4.25 to 4.5 bytes a key and one byte for the row, and a random
-/// key is found in a set that it isn't in once in 2^28.
+/// keys that begin so. With 8 to 16 keys a place it is 4.25 to 4.5 bytes a key and one byte for the row.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct KeySet<'a> {
+pub(super) struct Starts<'a> {
     places: &'a [[u8; 4]],
     rests: &'a [[u8; 4]],
     rows: &'a [u8],
     bits: u8,
 }
 
-impl<'a> KeySet<'a> {
+impl<'a> Starts<'a> {
     /// How long the section is; `None` when no section can be
     pub(super) fn length(count: u32, bits: u8) -> Option<usize> {
         if bits > MOST_BITS {
@@ -43,14 +44,6 @@ impl<'a> KeySet<'a> {
         })
     }
 
-    /// The row of a key
-    pub(super) fn find(&self, key: u64) -> Option<u8> {
-        let (from, among, rest) = self.bucket(key)?;
-        let at = among.partition_point(|have| u32::from_le_bytes(*have) < rest);
-        let found = u32::from_le_bytes(*among.get(at)?) == rest;
-        found.then(|| self.rows.get(from.checked_add(at)?).copied())?
-    }
-
     /// The row of the last key that is not above this one
     pub(super) fn at_or_below(&self, key: u64) -> Option<u8> {
         let (from, among, rest) = self.bucket(key)?;
@@ -62,7 +55,7 @@ impl<'a> KeySet<'a> {
 
     /// All keys, as far as they are stored
     #[cfg(feature = "write")]
-    pub(super) fn all(&self) -> alloc::vec::Vec<u64> {
+    pub(super) fn all(&self) -> alloc::vec::Vec<StoredKey> {
         let place = |bytes: &[u8; 4]| usize::try_from(u32::from_le_bytes(*bytes)).ok();
         let mut keys = alloc::vec::Vec::with_capacity(self.rests.len());
         for (bucket, pair) in (0_u64..).zip(self.places.windows(2)) {
@@ -74,7 +67,13 @@ impl<'a> KeySet<'a> {
             for rest in self.rests.get(from..to).unwrap_or_default() {
                 let high = bucket.checked_shl(64_u32.saturating_sub(self.bits.into()));
                 let rest = u64::from(u32::from_le_bytes(*rest)) << 32;
-                keys.push(high.unwrap_or(0) | rest.checked_shr(self.bits.into()).unwrap_or(0));
+                let key = high.unwrap_or(0) | rest.checked_shr(self.bits.into()).unwrap_or(0);
+                let upper = u32::try_from(key >> 32).unwrap_or(0);
+                keys.push(StoredKey {
+                    rest: 0,
+                    least: upper,
+                    most: upper,
+                });
             }
         }
         keys
