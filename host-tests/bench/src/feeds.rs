@@ -116,7 +116,7 @@ pub(crate) fn run(workspace: &Workspace, json: bool) -> Result<()> {
             format!(
                 "a key takes more than {MOST_BYTES} bytes, or a lookup more than {MOST_NANOSECONDS} ns"
             ),
-            "see filter/threat/src/bundle/keys.rs; on a busy machine try again",
+            "see filter/threat/src/bundle/lines.rs; on a busy machine try again",
         ));
     }
     Ok(())

@@ -15,11 +15,14 @@
 mod canary;
 mod counts;
 mod demo;
+mod feeds;
 mod fuzz;
 mod ledger;
+mod linear;
 mod malformed;
 mod memory;
 mod observe;
+mod poisoned;
 mod queue;
 mod quotas;
 mod random;

@@ -65,7 +65,7 @@ impl core::fmt::Debug for Buffer {
 }
 
 /// How many bytes there are from where a vector begins to the next line
-fn lead(bytes: &Vec<u8>) -> usize {
+fn lead(bytes: &[u8]) -> usize {
     // A platform that can't tell gets none: what is not aligned is only slower.
     Some(bytes.as_ptr().align_offset(LINE))
         .filter(|lead| *lead < LINE)

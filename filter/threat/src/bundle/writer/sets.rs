@@ -252,7 +252,7 @@ mod tests {
             ),
             (
                 "few lines",
-                (0..5_000).map(|at| (at % 4 << 30, spread(at))).collect(),
+                (0..5_000).map(|at| ((at % 4) << 30, spread(at))).collect(),
             ),
             // Rests alike in lines that overflow: more lines part them.
             (
