@@ -10,12 +10,13 @@ pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
 }
 
-/// An answer; of its body only that it was read.
+/// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// No answer here takes long: what takes this long does not come.
@@ -45,7 +46,31 @@ impl Connection {
     pub(crate) fn get(&mut self, host: &str, path: &str, key: &str) -> io::Result<Answer> {
         let request =
             format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\r\n");
-        self.stream.get_mut().write_all(request.as_bytes())?;
+        self.exchange(request.as_bytes())
+    }
+
+    /// Sends JSON with a key, and reads the answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub(crate) fn post(
+        &mut self,
+        host: &str,
+        path: &str,
+        key: &str,
+        body: &str,
+    ) -> io::Result<Answer> {
+        let length = body.len();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\n\
+             content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        self.exchange(request.as_bytes())
+    }
+
+    fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
+        self.stream.get_mut().write_all(request)?;
         let malformed = || io::Error::new(io::ErrorKind::InvalidData, "this is no HTTP answer");
         let status = self.line()?;
         let status = status
@@ -60,15 +85,19 @@ impl Connection {
             let (name, value) = line.split_once(": ").ok_or_else(malformed)?;
             headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
-        let answer = Answer {
+        let mut answer = Answer {
             status: status.ok_or_else(malformed)?,
             headers,
+            body: Vec::new(),
         };
         let length = answer
             .header("content-length")
             .and_then(|length| length.parse().ok());
         let length: u64 = length.ok_or_else(malformed)?;
-        io::copy(&mut self.stream.by_ref().take(length), &mut io::sink())?;
+        self.stream
+            .by_ref()
+            .take(length)
+            .read_to_end(&mut answer.body)?;
         Ok(answer)
     }
 

@@ -207,6 +207,23 @@ impl Envoy {
     }
 }
 
+impl Envoy {
+    /// All that a histogram has counted, as `low,width:count, ...`; empty where it has counted nothing.
+    ///
+    /// # Errors
+    ///
+    /// When Envoy does not answer.
+    pub(crate) fn histogram(&self, name: &str) -> Result<String> {
+        let filter = escape(&format!("^{name}$"));
+        let path = format!("/stats?histogram_buckets=detailed&filter={filter}");
+        let text = ask(self.admin, &path)?;
+        let totals = text
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("totals="));
+        Ok(totals.unwrap_or_default().to_owned())
+    }
+}
+
 fn ask(admin: SocketAddr, path: &str) -> Result<String> {
     let answer = http::get(admin, path).map_err(|error| {
         Failure::new(

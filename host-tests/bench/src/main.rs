@@ -4,6 +4,7 @@
 //! own filters, a Lua script. Machines differ; these ratios hardly do.
 
 mod bootstrap;
+mod bundle;
 mod client;
 mod comparison;
 #[cfg(feature = "fuel")]
@@ -15,6 +16,7 @@ mod figure;
 mod footprint;
 #[cfg(feature = "fuel")]
 mod fuel;
+mod judge;
 mod key_service;
 mod law;
 mod lookup;
@@ -31,8 +33,11 @@ mod random;
 mod revoke;
 mod scratch;
 mod strangers;
+mod swaps;
 mod table;
 mod target;
+mod targets;
+mod threats;
 mod updates;
 mod variant;
 mod wrk;
@@ -74,6 +79,8 @@ fn run(arguments: &[String]) -> Result<()> {
         Task::Law(law) => law::run(&workspace, law),
         Task::Strangers(strangers) => strangers::run(&workspace, strangers),
         Task::Revoke(revoke) => revoke::run(&workspace, revoke),
+        Task::Judge(judge) => judge::run(&workspace, judge),
+        Task::Swaps(swaps) => swaps::run(&workspace, swaps),
         Task::Lookup(lookup) => lookup::run(&workspace, lookup),
         Task::Observe(observe) => observe::run(&workspace, observe),
         Task::Footprint { json } => footprint::run(&workspace, json),

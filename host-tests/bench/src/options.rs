@@ -8,7 +8,7 @@ use crate::variant::Variant;
 
 /// How the command is used.
 pub(crate) const USAGE: &str = "\
-cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revoke | --lookup | --fuel | --footprint | --feeds | --draws DIR  [--json]
+cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revoke | --lookup | --judge | --swaps | --fuel | --footprint | --feeds | --draws DIR  [--json]
   --envoy       CPU that each variant adds to a request in a real Envoy, in interleaved rounds (needs wrk)
     --rounds N         at least 5 for figures to publish (5)
     --seconds N        seconds a variant and round (1)
@@ -29,6 +29,16 @@ cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revo
   --lookup      a key service that goes away, is slow, talks nonsense and flaps, under load: known keys go on, others are 503,
                 nothing waits beyond its deadline, memory stays
     --seconds N        (300)
+  --judge       CPU that a verdict by a bundle adds to a request in a real Envoy, by kind of target, and for how long one request
+                holds a worker that gives a screen as much as it judges (needs wrk)
+    --rounds N         (5)
+    --seconds N        a sample (1)
+    --indicators N     of the bundle (1000000)
+  --swaps       for how long a worker is held while a threat bundle is fetched, adopted, verified and put in force, with and
+                without load, and what memory 1, 2 and 4 workers take for it (needs wrk)
+    --count N          swaps of each (4)
+    --seconds N        a window with or without one (8)
+    --indicators N     of each bundle (1000000)
   --updates     the same while the policy is replaced once a second, by the extension configuration discovery
                 service (ECDS) from a file: no request may fail, and no bucket may be refilled
     --runs N           (4)
@@ -57,6 +67,8 @@ pub(crate) enum Task {
     Strangers(Strangers),
     Revoke(Revoke),
     Lookup(Lookup),
+    Judge(Judge),
+    Swaps(Swaps),
     Observe(Observe),
     Fuel { json: bool, write: bool },
     Footprint { json: bool },
@@ -140,6 +152,29 @@ pub(crate) struct Lookup {
     pub(crate) seconds: u32,
 }
 
+/// How `--judge` is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Judge {
+    pub(crate) json: bool,
+    pub(crate) rounds: u32,
+    /// A sample.
+    pub(crate) seconds: u32,
+    /// Of the bundle.
+    pub(crate) indicators: u32,
+}
+
+/// How `--swaps` is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Swaps {
+    pub(crate) json: bool,
+    /// Under load, without, and with each number of workers.
+    pub(crate) swaps: u32,
+    /// A window.
+    pub(crate) seconds: u32,
+    /// Of each bundle.
+    pub(crate) indicators: u32,
+}
+
 impl Population {
     /// How many principals there are.
     pub(crate) const fn principals(self) -> u32 {
@@ -179,6 +214,8 @@ impl Task {
             "--strangers",
             "--revoke",
             "--lookup",
+            "--judge",
+            "--swaps",
             "--feeds",
         ];
         let chosen: Vec<&str> = names.into_iter().filter(|name| given.flag(name)).collect();
@@ -231,6 +268,18 @@ impl Task {
             ["--lookup"] => Self::Lookup(Lookup {
                 json,
                 seconds: given.number("--seconds", 300)?,
+            }),
+            ["--judge"] => Self::Judge(Judge {
+                json,
+                rounds: given.number("--rounds", 5)?,
+                seconds: given.number("--seconds", 1)?,
+                indicators: given.number("--indicators", 1_000_000)?,
+            }),
+            ["--swaps"] => Self::Swaps(Swaps {
+                json,
+                swaps: given.number("--count", 4)?,
+                seconds: given.number("--seconds", 8)?,
+                indicators: given.number("--indicators", 1_000_000)?,
             }),
             ["--feeds"] => Self::Feeds { json },
             _ => return Err(Failure::new("name one benchmark", USAGE)),
@@ -366,6 +415,28 @@ mod tests {
     }
 
     #[test]
+    fn bundles_have_a_million_indicators() {
+        assert_eq!(
+            parse("--judge --rounds 3"),
+            Ok(Task::Judge(Judge {
+                json: false,
+                rounds: 3,
+                seconds: 1,
+                indicators: 1_000_000
+            }))
+        );
+        assert_eq!(
+            parse("--swaps --count 2 --indicators 1000 --json"),
+            Ok(Task::Swaps(Swaps {
+                json: true,
+                swaps: 2,
+                seconds: 8,
+                indicators: 1000
+            }))
+        );
+    }
+
+    #[test]
     fn everything_given() {
         let line = "--concurrency 2 --hot --envoy --only full,core --also b=x/y.wasm --rounds 9";
         let Ok(Task::Envoy(comparison)) = parse(line) else {
@@ -391,6 +462,8 @@ mod tests {
             "--envoy --also full=x",
             "--envoy --also x",
             "--fuel --hot",
+            "--judge --count 3",
+            "--swaps --rounds 3",
             "--envoy more",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -28,8 +28,9 @@ request = function()
   return requests[at]
 end
 
-done = function(summary)
+done = function(summary, latency)
   local errors = summary.errors
-  io.write(string.format("\nbench %d %d %d\n", summary.requests, summary.duration,
-    errors.connect + errors.read + errors.write + errors.timeout))
+  io.write(string.format("\nbench %d %d %d %d %d %d\n", summary.requests, summary.duration,
+    errors.connect + errors.read + errors.write + errors.timeout,
+    latency:percentile(99), latency:percentile(99.9), latency.max))
 end

@@ -8,7 +8,7 @@ use crate::workspace::Workspace;
 
 /// How the command is used.
 pub const USAGE: &str =
-    "cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revoke | --lookup | --fuel | --footprint | --feeds | --draws DIR [--json]
+    "cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revoke | --lookup | --judge | --swaps | --fuel | --footprint | --feeds | --draws DIR [--json]
   What the gate costs, and that its limits hold; `cargo xtask bench --help-all` lists the options.";
 
 /// Runs the command.

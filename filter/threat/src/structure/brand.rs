@@ -102,15 +102,19 @@ impl<'a> Brands<'a> {
         let mut best = None;
         for own_length in length.saturating_sub(reach).max(5)..=length.saturating_add(reach) {
             let most: u8 = if own_length >= 9 && length >= 9 { 2 } else { 1 };
-            if own_length.abs_diff(length) > usize::from(most) {
+            let longer = own_length.abs_diff(length);
+            if longer > usize::from(most) {
                 continue;
             }
+            // A letter more or less is one of the bits; an edit that keeps the length changes one for another: two.
+            let differ = usize::from(most).saturating_mul(2).saturating_sub(longer);
             let range = self.range(own_length, own_length)?;
             let own = names.get(range.clone())?;
             for (first, some) in (range.start..).step_by(SOME).zip(own.chunks(SOME)) {
-                // An edit changes at most one letter for another: two bits.
-                let may_be = |some: &[[u8; NAME]]| match most {
-                    1 => any_near::<2>(some, wanted),
+                let may_be = |some: &[[u8; NAME]]| match differ {
+                    1 => any_near::<1>(some, wanted),
+                    2 => any_near::<2>(some, wanted),
+                    3 => any_near::<3>(some, wanted),
                     _ => any_near::<4>(some, wanted),
                 };
                 if !may_be(some) {
@@ -423,6 +427,30 @@ mod tests {
         least
     }
 
+    /// The same for longer texts, from their beginnings on
+    #[expect(clippy::arithmetic_side_effects, reason = "test code")]
+    fn in_a_table(a: &[u8], b: &[u8]) -> usize {
+        let mut table = vec![vec![0usize; b.len() + 1]; a.len() + 1];
+        for i in 0..=a.len() {
+            for j in 0..=b.len() {
+                table[i][j] = if i == 0 || j == 0 {
+                    i.max(j)
+                } else {
+                    let kept = table[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+                    let edited = table[i - 1][j].min(table[i][j - 1]) + 1;
+                    let swaps = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
+                    let swapped = if swaps {
+                        table[i - 2][j - 2] + 1
+                    } else {
+                        usize::MAX
+                    };
+                    kept.min(edited).min(swapped)
+                };
+            }
+        }
+        table[a.len()][b.len()]
+    }
+
     proptest! {
         #[test]
         fn a_distance_is_the_least_number_of_edits(a in "[abc]{0,6}", b in "[abc]{0,6}", most in 0u8..4) {
@@ -433,6 +461,35 @@ mod tests {
             } else {
                 prop_assert!(found > most);
             }
+        }
+
+        /// No name is passed over because of its letters: what is found is what a look at each would find
+        #[test]
+        fn nearly_a_name_is_what_all_names_are_compared_for(
+            names in proptest::collection::btree_set("[a-d]{5,12}", 1..40),
+            text in "[a-d]{4,13}",
+        ) {
+            let mut table = BrandTable::default();
+            table.names.extend(names.iter().map(|name| (name.clone(), true)));
+            let section = table.write().unwrap();
+            let found = Brands::new(&section).unwrap().alike(text.as_bytes());
+            let mut sorted: Vec<&String> = names.iter().collect();
+            sorted.sort_by_key(|name| (name.len(), (*name).clone()));
+            let mut best: Option<(&str, usize)> = None;
+            for name in sorted {
+                let most = if name.len() >= 9 && text.len() >= 9 { 2 } else { 1 };
+                // Further apart is further than that.
+                if name.len().abs_diff(text.len()) > most {
+                    continue;
+                }
+                let distance = in_a_table(text.as_bytes(), name.as_bytes());
+                if distance <= most && best.is_none_or(|(_, least)| distance < least) {
+                    best = Some((name, distance));
+                }
+            }
+            let expected = best.filter(|(_, distance)| *distance > 0);
+            let found = found.map(|(name, distance)| (name.text, usize::from(distance)));
+            prop_assert_eq!(found, expected);
         }
     }
 }
