@@ -29,6 +29,7 @@ cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revo
   --lookup      a key service that goes away, is slow, talks nonsense and flaps, under load: known keys go on, others are 503,
                 nothing waits beyond its deadline, memory stays
     --seconds N        (300)
+    --plain            keys by their plain digests, not by those under two peppers of which one takes over from the other
   --updates     the same while the policy is replaced once a second, by the extension configuration discovery
                 service (ECDS) from a file: no request may fail, and no bucket may be refilled
     --runs N           (4)
@@ -138,6 +139,8 @@ pub(crate) struct Revoke {
 pub(crate) struct Lookup {
     pub(crate) json: bool,
     pub(crate) seconds: u32,
+    /// Whether keys have plain digests, not those under two peppers.
+    pub(crate) plain: bool,
 }
 
 impl Population {
@@ -231,6 +234,7 @@ impl Task {
             ["--lookup"] => Self::Lookup(Lookup {
                 json,
                 seconds: given.number("--seconds", 300)?,
+                plain: given.flag("--plain"),
             }),
             ["--feeds"] => Self::Feeds { json },
             _ => return Err(Failure::new("name one benchmark", USAGE)),
