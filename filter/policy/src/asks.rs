@@ -8,6 +8,7 @@ use crate::account::AccountKey;
 use crate::engine::Waiting;
 use crate::key::KeyDigest;
 use crate::key::lookup::Lookup;
+use crate::listing::Place;
 
 /// What a worker has asked
 ///
@@ -32,7 +33,7 @@ pub(crate) enum Topic {
     /// A page of a file that workers share, and its bytes at the most
     Page(AccountKey, usize),
     /// A page of the list of a principal's domains; by the principal's account
-    Domains(Rc<DomainAccess>, AccountKey, u32),
+    Domains(Rc<DomainAccess>, AccountKey, Place),
 }
 
 #[derive(Debug)]
@@ -186,8 +187,8 @@ impl Topic {
                 Rc::ptr_eq(lookup, others) && digest == other
             }
             (Self::Page(file, _), Self::Page(other, _)) => file == other,
-            (Self::Domains(access, account, page), Self::Domains(others, other, another)) => {
-                Rc::ptr_eq(access, others) && account == other && page == another
+            (Self::Domains(access, account, place), Self::Domains(others, other, another)) => {
+                Rc::ptr_eq(access, others) && account == other && place == another
             }
             _ => false,
         }

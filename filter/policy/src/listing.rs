@@ -12,7 +12,9 @@ use crate::callout::{Answer, Query, Response};
 use crate::grants::{Grants, Mark};
 use crate::key::Key;
 use crate::key::breaker::{Breaker, BreakerRule};
+use crate::name::Name;
 use crate::node::Node;
+use crate::pointer::Pointer;
 use crate::record::Rule;
 
 /// Where an API's upstream lists the domains of a caller
@@ -23,6 +25,8 @@ pub(crate) struct List {
     pub(crate) cluster: Rc<str>,
     pub(crate) authority: Box<str>,
     pub(crate) path: Box<str>,
+    /// How a page names the one behind it; by their number unless this says so
+    pub(crate) next: Option<Next>,
     /// Milliseconds, of each page
     pub(crate) timeout: u32,
     /// Whether requests go on while there is no list
@@ -30,6 +34,26 @@ pub(crate) struct List {
     /// What decides while there is no list
     pub(crate) unavailable_rule: Rc<Rule>,
 }
+
+/// Where a page has the cursor of the one behind it, and how that is handed back
+#[derive(Debug)]
+pub(crate) struct Next {
+    pub(crate) pointer: Pointer,
+    /// The parameter of the query
+    pub(crate) parameter: Name,
+}
+
+/// Which page of a list is asked for
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Place {
+    /// From 1
+    number: u32,
+    /// What the page before has said, where pages say how to go on
+    cursor: Option<Rc<str>>,
+}
+
+/// Longest cursor, in bytes
+const MAX_CURSOR: usize = 512;
 
 /// Pages of a list that are read at the most
 const MAX_PAGES: u32 = 10;
@@ -55,8 +79,8 @@ pub(crate) struct Listing {
     pub(crate) key: Rc<Key>,
     /// What the request is about; `None` where that stands in its body
     pub(crate) domain: Option<String>,
-    /// The page that is asked for, from 1
-    pub(crate) page: u32,
+    /// The page that is asked for
+    pub(crate) place: Place,
     /// Domains on the pages before
     seen: usize,
     /// When the first page was asked for, in monotonic nanoseconds
@@ -80,7 +104,8 @@ pub(crate) enum Progress {
 pub(crate) enum Page {
     Names {
         names: Vec<String>,
-        more: bool,
+        /// Where the list goes on
+        next: Option<Place>,
     },
     /// The upstream does not give a list to this caller
     Refused,
@@ -89,15 +114,23 @@ pub(crate) enum Page {
 }
 
 impl List {
-    pub(crate) fn query(&self, page: u32) -> Query {
+    pub(crate) fn query(&self, place: &Place) -> Query {
+        let mut path = format!("{}?per_page={PER_PAGE}", self.path);
+        match (&self.next, &place.cursor) {
+            (None, _) => path.push_str(&format!("&page={}", place.number)),
+            (Some(_), None) => {}
+            (Some(next), Some(cursor)) => {
+                for (mark, text) in [('&', next.parameter.as_str()), ('=', &**cursor)] {
+                    path.push(mark);
+                    escape(text, &mut path);
+                }
+            }
+        }
         Query {
             cluster: Rc::clone(&self.cluster),
             headers: [
                 (":method", "GET".into()),
-                (
-                    ":path",
-                    format!("{}?per_page={PER_PAGE}&page={page}", self.path),
-                ),
+                (":path", path),
                 (":authority", String::from(&*self.authority)),
                 ("accept", "application/json".into()),
             ]
@@ -120,7 +153,7 @@ impl Listing {
             access: Rc::clone(access),
             key: Rc::clone(key),
             domain: domain.map(Into::into),
-            page: 1,
+            place: Place::FIRST,
             seen: 0,
             at: now,
             came: None,
@@ -142,7 +175,7 @@ impl Listing {
         now: u64,
         store: &mut dyn AccountStore,
     ) -> Result<Progress, StoreError> {
-        let Some(Page::Names { names, more }) = self.came.as_deref() else {
+        let Some(Page::Names { names, next }) = self.came.as_deref() else {
             return Ok(Progress::Away);
         };
         let grants = Grants::new(self.key.account, self.access.lives);
@@ -152,7 +185,7 @@ impl Listing {
         let is_wanted = |name: &&String| whole || self.domain.as_deref() == Some(name.as_str());
         let listed = names.iter().filter(is_wanted);
         let listed = listed.map(|name| (Mark::Listed, name.as_str()));
-        let end = (!more).then_some(match &self.domain {
+        let end = next.is_none().then_some(match &self.domain {
             Some(domain) if !whole => (Mark::Denied, domain.as_str()),
             _ => (Mark::Denied, ""),
         });
@@ -162,11 +195,11 @@ impl Listing {
         if !marks.is_empty() {
             grants.learn(marks.into_iter(), self.at, max_accounts, now, store)?;
         }
-        Ok(match more {
-            false => Progress::Whole,
-            true if self.page >= MAX_PAGES => Progress::Away,
-            true => Progress::More(Self {
-                page: self.page.saturating_add(1),
+        Ok(match next {
+            None => Progress::Whole,
+            Some(next) if next.number > MAX_PAGES => Progress::Away,
+            Some(next) => Progress::More(Self {
+                place: next.clone(),
                 seen,
                 came: None,
                 ..self.clone()
@@ -177,32 +210,30 @@ impl Listing {
 
 impl Page {
     /// Reads an answer, which is hostile until parsed
-    pub(crate) fn read(access: &DomainAccess, number: u32, answer: &Answer<'_>) -> Self {
+    pub(crate) fn read(access: &DomainAccess, place: &Place, answer: &Answer<'_>) -> Self {
         match answer {
             Answer::Response(response) if response.status() == 200 => {
-                Self::parse(access, number, response).unwrap_or(Self::Away)
+                Self::parse(access, place, response).unwrap_or(Self::Away)
             }
             Answer::Response(response) if (400..500).contains(&response.status()) => Self::Refused,
             Answer::Response(_) | Answer::Failed(_) => Self::Away,
         }
     }
 
-    /// `{items, total_pages}`, or a list alone; an item is a name, or has it in `domain` or `name`
-    fn parse(access: &DomainAccess, number: u32, response: &Response<'_>) -> Option<Self> {
+    /// `{items, total_pages}` or with a cursor, or a list alone; an item is a name, or has it in `domain` or `name`
+    fn parse(access: &DomainAccess, place: &Place, response: &Response<'_>) -> Option<Self> {
         let body = Node::parse_json(response.body).ok()?;
-        let (items, pages) = match &body {
-            Node::List(items) => (items, 1),
-            _ => {
-                let pages = match body.get("total_pages") {
-                    None => 1,
-                    Some(Node::Number(pages)) => pages.as_u64()?,
-                    Some(_) => return None,
-                };
-                match body.get("items")? {
-                    Node::List(items) => (items, pages),
-                    _ => return None,
-                }
-            }
+        let items = match &body {
+            Node::List(_) => &body,
+            _ => body.get("items")?,
+        };
+        let Node::List(items) = items else {
+            return None;
+        };
+        let next = access.list.as_ref().and_then(|list| list.next.as_ref());
+        let next = match next {
+            Some(next) => place.behind_cursor(next.find(&body)?)?,
+            None => place.behind_number(&body)?,
         };
         let mut names = Vec::new();
         for item in items {
@@ -216,8 +247,68 @@ impl Page {
             // What is no domain gives access to none.
             names.extend(access.parse(name).ok());
         }
-        let more = u64::from(number) < pages;
-        Some(Self::Names { names, more })
+        Some(Self::Names { names, next })
+    }
+}
+
+impl Place {
+    pub(crate) const FIRST: Self = Self {
+        number: 1,
+        cursor: None,
+    };
+
+    /// The next place, where pages are numbered; `None` when their number can't be read
+    fn behind_number(&self, page: &Node) -> Option<Option<Self>> {
+        let pages = match page.get("total_pages") {
+            None => 1,
+            Some(Node::Number(pages)) => pages.as_u64()?,
+            Some(_) => return None,
+        };
+        let next = (u64::from(self.number) < pages).then(|| self.behind(None));
+        Some(next)
+    }
+
+    /// The next place, if there is a cursor; `None` when it leads back here
+    fn behind_cursor(&self, cursor: Option<&str>) -> Option<Option<Self>> {
+        match cursor {
+            None => Some(None),
+            Some(same) if self.cursor.as_deref() == Some(same) => None,
+            Some(cursor) => Some(Some(self.behind(Some(cursor.into())))),
+        }
+    }
+
+    fn behind(&self, cursor: Option<Rc<str>>) -> Self {
+        Self {
+            number: self.number.saturating_add(1),
+            cursor,
+        }
+    }
+}
+
+impl Next {
+    /// The cursor in a page, if it has one; `None` when that is none that could be handed back
+    fn find<'n>(&self, page: &'n Node) -> Option<Option<&'n str>> {
+        match self.pointer.of(page) {
+            None | Some(Node::Null) => Some(None),
+            Some(Node::String(text)) if text.is_empty() => Some(None),
+            Some(Node::String(text))
+                if text.len() <= MAX_CURSOR && text.bytes().all(|byte| byte.is_ascii_graphic()) =>
+            {
+                Some(Some(text))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Adds a text as a query has it (RFC 3986, section 2.1)
+fn escape(text: &str, to: &mut String) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            to.push(char::from(byte));
+        } else {
+            to.push_str(&format!("%{byte:02X}"));
+        }
     }
 }
 
@@ -289,10 +380,15 @@ mod tests {
     fn check(status: &str, body: &str, expected: Option<(&[&str], bool)>) {
         let headers: &[(&[u8], &[u8])] = &[(b":status", status.as_bytes())];
         let body = body.as_bytes();
-        let came = Page::read(&access(), 2, &Answer::Response(Response { headers, body }));
+        let place = Place::FIRST.behind(None);
+        let came = Page::read(
+            &access(),
+            &place,
+            &Answer::Response(Response { headers, body }),
+        );
         let expected = expected.map(|(names, more)| Page::Names {
             names: names.iter().map(|name| String::from(*name)).collect(),
-            more,
+            next: more.then(|| place.behind(None)),
         });
         assert_eq!(came, expected.unwrap_or(Page::Away), "{body:?}");
     }
@@ -328,21 +424,85 @@ mod tests {
         for status in ["204", "302", "500", "0", "abc"] {
             check(status, r#"["a.example"]"#, None);
         }
-        let failed = Page::read(&access(), 1, &Answer::Failed(Failure::Broken));
+        let failed = Page::read(&access(), &Place::FIRST, &Answer::Failed(Failure::Broken));
         assert_eq!(failed, Page::Away);
+    }
+
+    fn list(number: u8, next: Option<Next>) -> List {
+        List {
+            id: AccountKey::hash(&[&[number]]),
+            cluster: "c".into(),
+            authority: "c".into(),
+            path: "/d".into(),
+            next,
+            timeout: 1,
+            forwards_without: false,
+            unavailable_rule: Rule::new(crate::record::RuleKind::Domain, "r"),
+        }
+    }
+
+    fn next(pointer: &str) -> Option<Next> {
+        Some(Next {
+            pointer: Pointer::parse(pointer)?,
+            parameter: Name::parse("after").ok()?,
+        })
+    }
+
+    #[test]
+    fn cursors() {
+        let mut access = access();
+        Rc::get_mut(&mut access).unwrap().list = Some(list(0, next("/page/next")));
+        let asked = Place::FIRST.behind(Some("here".into()));
+        let read = |cursor: &str| {
+            let body = std::format!(r#"{{"items": ["a.example"], "total_pages": "x", {cursor}}}"#);
+            let headers: &[(&[u8], &[u8])] = &[(b":status", b"200")];
+            let body = body.as_bytes();
+            let answer = Answer::Response(Response { headers, body });
+            match Page::read(&access, &asked, &answer) {
+                Page::Names { next, .. } => {
+                    Some(next.map(|next| (next.number, next.cursor.unwrap())))
+                }
+                _ => None,
+            }
+        };
+        assert_eq!(
+            read(r#""page": {"next": "there"}"#),
+            Some(Some((3, "there".into())))
+        );
+        for end in [
+            r#""page": {"next": null}"#,
+            r#""page": {"next": ""}"#,
+            r#""page": {}"#,
+            r#""page": 7"#,
+            r#""x": 1"#,
+        ] {
+            assert_eq!(read(end), Some(None), "{end}");
+        }
+        let long = std::format!(r#""page": {{"next": "{}"}}"#, "x".repeat(MAX_CURSOR + 1));
+        for odd in [
+            r#""page": {"next": "here"}"#,
+            r#""page": {"next": 7}"#,
+            r#""page": {"next": false}"#,
+            r#""page": {"next": ["x"]}"#,
+            r#""page": {"next": "a b"}"#,
+            r#""page": {"next": "\u00e9"}"#,
+            r#""page": {"next": "a\nb"}"#,
+            &long,
+        ] {
+            assert_eq!(read(odd), None, "{odd}");
+        }
+        let path = |place: &Place| {
+            let query = access.list.as_ref().unwrap().query(place);
+            query.headers[1].1.clone()
+        };
+        assert_eq!(path(&Place::FIRST), "/d?per_page=100");
+        let odd = Place::FIRST.behind(Some("a+b/=&x#%~".into()));
+        assert_eq!(path(&odd), "/d?per_page=100&after=a%2Bb%2F%3D%26x%23%25~");
     }
 
     #[test]
     fn services_that_fail_are_left_alone_for_a_while() {
-        let list = |number: u8| List {
-            id: AccountKey::hash(&[&[number]]),
-            cluster: "c".into(),
-            authority: "c".into(),
-            path: "/".into(),
-            timeout: 1,
-            forwards_without: false,
-            unavailable_rule: Rule::new(crate::record::RuleKind::Domain, "r"),
-        };
+        let list = |number: u8| list(number, None);
         let (one, mut listings) = (list(0), Listings::default());
         for _ in 0..5 {
             assert!(listings.admits(&one, 1));

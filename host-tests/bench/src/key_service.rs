@@ -82,12 +82,17 @@ impl KeyService {
 
     /// Has it know a key from now on.
     pub(crate) fn add(&self, key: &str, record: String) {
-        self.lock().records.insert(digest(key), record);
+        self.insert(digest(key), record);
     }
 
-    /// Has it know a key no more.
-    pub(crate) fn remove(&self, key: &str) {
-        self.lock().records.remove(&digest(key));
+    /// As [`add`](Self::add), by whatever digest.
+    pub(crate) fn insert(&self, digest: String, record: String) {
+        self.lock().records.insert(digest, record);
+    }
+
+    /// Has it know the key with this digest no more.
+    pub(crate) fn remove(&self, digest: &str) {
+        self.lock().records.remove(digest);
     }
 
     /// Puts another file in the place of the one that there was.

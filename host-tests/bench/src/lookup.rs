@@ -4,7 +4,11 @@
 //! What is looked for: a known key is never refused; a key that the gate does not know yet is 503 or good and
 //! never 401; a wrong one is 401 only where the service has said so; nothing waits beyond its deadline; a
 //! service that fails is left alone, and asked again when it is back; memory stays; no VM dies.
+//!
+//! Digests are made under two peppers, as they are while one takes over from the other: half of the keys have one
+//! under the newest, so that one question is enough, half have one under the older.
 
+mod peppers;
 mod report;
 
 use std::collections::BTreeMap;
@@ -26,12 +30,13 @@ use xtask::workspace::Workspace;
 use crate::bootstrap;
 use crate::client::Connection;
 use crate::envoy::Envoy;
-use crate::key_service::{self, KeyService, Mood, RECORDS};
+use crate::key_service::{KeyService, Mood, RECORDS};
 use crate::module;
 use crate::options::Lookup;
 use crate::placement::Placement;
 use crate::policy::{self, BAD, GOOD};
 use crate::scratch::Scratch;
+use peppers::Peppers;
 
 const WORKERS: u32 = 2;
 const HOST: &str = "shop.example";
@@ -88,6 +93,7 @@ struct Tally {
 struct Stage {
     address: SocketAddr,
     service: KeyService,
+    peppers: Peppers,
     goes_on: AtomicBool,
     /// The number of the spell, and when it began.
     spell: AtomicU32,
@@ -104,14 +110,18 @@ pub(crate) fn run(workspace: &Workspace, lookup: Lookup) -> Result<()> {
     let found = envoy::obtain(workspace)?;
     let scratch = Scratch::new(workspace, "lookup")?;
     let service = KeyService::start(scratch.path())?;
+    let peppers = if lookup.plain {
+        Peppers::None
+    } else {
+        Peppers::Two
+    };
     for number in 1..=KNOWN {
-        let key = policy::key(GOOD, number);
-        service.add(
-            &key,
-            key_service::record(&key, &format!("k_{number}"), "known"),
-        );
+        let (digest, record) = peppers.record(number, "known")?;
+        service.insert(digest, record);
     }
-    let mut bootstrap = bootstrap::of(&[bootstrap::gate("lookup", &module, &document())]);
+    let mut gate = bootstrap::gate("lookup", &module, &document(peppers));
+    peppers.tell(&mut gate)?;
+    let mut bootstrap = bootstrap::of(&[gate]);
     if let Some(resources) = bootstrap
         .get_mut("static_resources")
         .and_then(Value::as_object_mut)
@@ -122,12 +132,15 @@ pub(crate) fn run(workspace: &Workspace, lookup: Lookup) -> Result<()> {
     let placement = Placement::ordinary();
     let envoy = Envoy::start(&found.path, &bootstrap, WORKERS, placement, scratch.path())?;
     eprintln!(
-        "Envoy {}, {WORKERS} workers; {} s in spells of {SPELL} s",
-        found.version, lookup.seconds
+        "Envoy {}, {WORKERS} workers; {} s in spells of {SPELL} s; {}",
+        found.version,
+        lookup.seconds,
+        peppers.name()
     );
     let stage = Arc::new(Stage {
         address: envoy.address("lookup")?,
         service,
+        peppers,
         goes_on: AtomicBool::new(true),
         spell: AtomicU32::new(0),
         start: Start::now(),
@@ -149,8 +162,8 @@ pub(crate) fn run(workspace: &Workspace, lookup: Lookup) -> Result<()> {
     check_envoy(&envoy)
 }
 
-fn document() -> Value {
-    json!({
+fn document(peppers: Peppers) -> Value {
+    let mut document = json!({
         "version": 1,
         // All callers of a benchmark have one address.
         "unauthenticated": { "rate": "1000000/s" },
@@ -170,7 +183,16 @@ fn document() -> Value {
             } },
             "routes": { "read": { "match": "GET /v1/**" } },
         } },
-    })
+    });
+    if let (Some(pepper), Some(keys)) = (
+        peppers.of_policy(),
+        document
+            .pointer_mut("/apis/shop/keys")
+            .and_then(Value::as_object_mut),
+    ) {
+        keys.insert("pepper".to_owned(), pepper);
+    }
+    document
 }
 
 /// How the service is in a spell, and what that is called.
@@ -289,10 +311,11 @@ impl Stage {
         while self.goes_on.load(Ordering::SeqCst) {
             turn = turn.wrapping_add(1);
             let good = policy::key(GOOD, turn);
-            let record = key_service::record(&good, &format!("k_{turn}"), "new");
-            self.service.add(&good, record);
+            let made = self.peppers.record(turn, "new");
+            let (digest, record) = made.map_err(|error| io::Error::other(error.to_string()))?;
+            self.service.insert(digest.clone(), record);
             self.call(&mut connection, &mut tally, Kind::New, &good)?;
-            self.service.remove(&good);
+            self.service.remove(&digest);
             let wrong = policy::key(BAD, turn);
             self.call(&mut connection, &mut tally, Kind::Wrong, &wrong)?;
             thread::sleep(NEW_PACE);

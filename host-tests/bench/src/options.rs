@@ -29,6 +29,7 @@ cargo xtask bench --envoy | --law | --updates | --observe | --strangers | --revo
   --lookup      a key service that goes away, is slow, talks nonsense and flaps, under load: known keys go on, others are 503,
                 nothing waits beyond its deadline, memory stays
     --seconds N        (300)
+    --plain            keys by their plain digests, not by those under two peppers of which one takes over from the other
   --judge       CPU that a verdict by a bundle adds to a request in a real Envoy, by kind of target, and for how long one request
                 holds a worker that gives a screen as much as it judges (needs wrk)
     --rounds N         (5)
@@ -150,6 +151,8 @@ pub(crate) struct Revoke {
 pub(crate) struct Lookup {
     pub(crate) json: bool,
     pub(crate) seconds: u32,
+    /// Whether keys have plain digests, not those under two peppers.
+    pub(crate) plain: bool,
 }
 
 /// How `--judge` is run.
@@ -268,6 +271,7 @@ impl Task {
             ["--lookup"] => Self::Lookup(Lookup {
                 json,
                 seconds: given.number("--seconds", 300)?,
+                plain: given.flag("--plain"),
             }),
             ["--judge"] => Self::Judge(Judge {
                 json,

@@ -131,7 +131,7 @@ impl Envoy {
             services,
             listeners,
             decided: RefCell::default(),
-            secrets: corpus.keys.values().cloned().collect(),
+            secrets: corpus.secrets().into_iter().map(str::to_owned).collect(),
         })
     }
 }
@@ -167,7 +167,7 @@ impl Ring for Envoy {
     }
 }
 
-/// No key is in anything that Envoy tells: its log, with every host call of the filter, statistics,
+/// No secret is in anything that Envoy tells: its log, with every host call of the filter, statistics,
 /// configuration, access log.
 ///
 /// # Errors
@@ -191,7 +191,7 @@ pub fn keeps_secrets(process: &Process, secrets: &[String]) -> Result<(), String
             if let Some(at) = found {
                 let around = text.get(at.saturating_sub(80)..at).unwrap_or_default();
                 let around = around.escape_ascii();
-                return Err(format!("a key is in {place}, behind `{around}`"));
+                return Err(format!("a secret is in {place}, behind `{around}`"));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A rule is switched between shadow and enforcement while requests run, by the extension configuration
+//! Rules of each kind are switched between shadow and enforcement while requests run, by the extension configuration
 //! discovery service (ECDS) from a file.
 //!
 //! Needs `ENVOY` (the binary) and `PORTCULLIS_WASM` (the module); `cargo xtask test` sets both.
@@ -29,13 +29,34 @@ fn deadline() -> Deadline {
     Deadline::after(Duration::from_secs(30))
 }
 
-/// The policy with one limit of two requests, which binds or does not.
+/// What the rules refuse when they bind, each of another kind; the first is a limit that is spent.
+const RULES: [(&str, u16); 6] = [
+    ("/limited", 429),
+    ("/scoped", 403),
+    ("/paged?page=0", 400),
+    ("/asked?count=x", 400),
+    ("/screened?next=phish.example", 403),
+    ("/denied", 403),
+];
+
+/// The policy with one rule of each kind, which bind or do not.
 fn policy(corpus: &Corpus, mode: &str) -> Document {
     let mut policy = corpus.documents.get("shop").unwrap().value().clone();
+    policy["clients"] = json!({ "deny": ["203.0.113.0/24"], "mode": mode });
+    policy["threat"] = json!({ "indicators": { "domains": ["phish.example"] } });
     let shop = policy.pointer_mut("/apis/shop").unwrap();
     shop["limits"] = json!({ "two": { "rate": "144/d", "burst": 4, "mode": mode } });
-    shop["routes"]["limited"] = json!({ "match": "GET /limited", "limits": ["two"] });
-    shop["routes"]["free"] = json!({ "match": "GET /free", "limits": [] });
+    let routes = &mut shop["routes"];
+    let free = |path: &str| json!({ "match": format!("GET /{path}"), "limits": [] });
+    for name in ["free", "denied", "scoped", "paged", "asked", "screened"] {
+        routes[name] = free(name);
+    }
+    routes["limited"] = json!({ "match": "GET /limited", "limits": ["two"] });
+    routes["scoped"]["scope"] = json!({ "all": ["nobody"], "mode": mode });
+    routes["paged"]["page"] = json!({ "max": 100, "mode": mode });
+    routes["asked"]["query"] = json!({ "count": { "type": "integer", "mode": mode } });
+    let screen = json!({ "of": "query.next", "block": "malicious", "mode": mode });
+    routes["screened"]["screen"] = json!({ "next": screen });
     Document::new(ROOT, policy)
 }
 
@@ -58,12 +79,16 @@ fn write(watched: &Path, listener: &Listener<'_>, wasm: &Path) {
 }
 
 fn get(address: &Address, path: &str, key: &str) -> Response {
+    let client: &[u8] = match path {
+        "/denied" => b"203.0.113.7",
+        _ => b"192.0.2.1",
+    };
     let message = Message {
         method: Some(b"GET".to_vec()),
         path: Some(path.into()),
         host: Some(b"shop.example".to_vec()),
         headers: vec![
-            (b"x-forwarded-for".to_vec(), b"192.0.2.1".to_vec()),
+            (b"x-forwarded-for".to_vec(), client.to_vec()),
             (
                 b"authorization".to_vec(),
                 format!("Bearer {key}").into_bytes(),
@@ -75,7 +100,7 @@ fn get(address: &Address, path: &str, key: &str) -> Response {
 }
 
 #[test]
-fn a_rule_is_switched_under_load() {
+fn rules_of_each_kind_are_switched_under_load() {
     let tools = Tools::find().unwrap_or_else(|error| panic!("{error}"));
     let corpus = Corpus::load().unwrap();
     let key = corpus.keys.get("sh_acme").unwrap();
@@ -121,6 +146,9 @@ fn a_rule_is_switched_under_load() {
     for status in [200, 200, 429] {
         assert_eq!(get(&address, "/limited", key).status, status);
     }
+    for (path, refused) in RULES {
+        assert_eq!(get(&address, path, key).status, refused, "{path}");
+    }
     let is_over = AtomicBool::new(false);
     let statuses = thread::scope(|scope| {
         let load = scope.spawn(|| {
@@ -143,10 +171,12 @@ fn a_rule_is_switched_under_load() {
                 thread::sleep(Duration::from_millis(20));
             }
             // A worker takes it over a moment after the counter.
-            let wanted = if is_shadow { 200 } else { 429 };
-            while get(&address, "/limited", key).status != wanted {
-                let left = deadline.left();
-                left.unwrap_or_else(|_| panic!("switch {switch}: never {wanted}"));
+            for (path, refused) in RULES {
+                let wanted = if is_shadow { 200 } else { refused };
+                while get(&address, path, key).status != wanted {
+                    let left = deadline.left();
+                    left.unwrap_or_else(|_| panic!("switch {switch}: {path} never {wanted}"));
+                }
             }
         }
         is_over.store(true, Ordering::SeqCst);

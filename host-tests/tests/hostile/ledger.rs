@@ -18,6 +18,8 @@ pub(crate) struct Account {
     pub(crate) headers_refused: bool,
     /// To read or edit its trailers was refused.
     pub(crate) trailers_refused: bool,
+    /// The request's headers were handed over.
+    pub(crate) headers_read: bool,
     /// An edit was said to be done and was not, or a map was not what the host said that it was: no
     /// guest can know.
     pub(crate) lied: bool,
@@ -39,9 +41,16 @@ impl Ledger {
     ) {
         let ledger = self.clone();
         worker.decide(move |site| {
-            let status = choose(site)?;
-            ledger.note(site, status);
-            Some(status)
+            let status = choose(site);
+            match status {
+                Some(status) => ledger.note(site, status),
+                None if site.call == HostCall::GetHeaderMapPairs => {
+                    let headers = site.subject == Some(MapType::RequestHeaders.raw());
+                    ledger.account(site.context, |account| account.headers_read |= headers);
+                }
+                None => {}
+            }
+            status
         });
     }
 
@@ -75,7 +84,9 @@ impl Ledger {
             let reads = site.call == HostCall::GetHeaderMapPairs;
             account.lied |= (edits || reads) && status == Status::OK;
             let refused = (edits || reads) && status != Status::OK;
-            account.headers_refused |= refused && headers;
+            // Who has read them may read them again, for the credential of a call, and do without.
+            let known = reads && account.headers_read;
+            account.headers_refused |= refused && headers && !known;
             account.trailers_refused |= refused && trailers;
         });
     }

@@ -12,6 +12,7 @@
     reason = "test code"
 )]
 
+mod bent;
 mod canary;
 mod counts;
 mod demo;

@@ -163,17 +163,24 @@ struct Key<'n> {
     works: bool,
 }
 
-/// The keys that an API lists itself; `None` when they come from elsewhere
-fn keys_of<'n>(api: &At<'n>, revoked: &BTreeSet<&str>) -> Option<Vec<Key<'n>>> {
-    let keys = api.at("keys")?;
-    let elsewhere = ["bundle", "lookup"]
-        .iter()
-        .any(|name| keys.at(name).is_some());
-    let list = match keys.node {
-        Node::Map(_) if !elsewhere => keys.at("inline")?,
-        _ => keys,
+/// The list of an API's own keys, and whether others come from elsewhere
+fn list_of<'n>(api: &At<'n>) -> (Option<At<'n>>, bool) {
+    let Some(keys) = api.at("keys") else {
+        return (None, false);
     };
-    let Node::List(_) = list.node else {
+    let elsewhere = ["bundle", "lookup"];
+    let elsewhere = elsewhere.iter().any(|name| keys.at(name).is_some());
+    let list = match keys.node {
+        Node::Map(_) => keys.at("inline"),
+        _ => Some(keys),
+    };
+    let list = list.filter(|list| matches!(list.node, Node::List(_)));
+    (list, elsewhere)
+}
+
+/// The keys of an API; `None` when some come from elsewhere
+fn keys_of<'n>(api: &At<'n>, revoked: &BTreeSet<&str>) -> Option<Vec<Key<'n>>> {
+    let (Some(list), false) = list_of(api) else {
         return None;
     };
     let key = |at: At<'n>| {
@@ -220,7 +227,11 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
         said.note(&join(&api.path, "unmatched"), message.into());
         needed.push(BTreeSet::new());
     }
+    let tiers = api.at("tiers").map(|all| all.each()).unwrap_or_default();
     let Some(keys) = keys_of(api, revoked) else {
+        for (_, tier) in &tiers {
+            advise_bucket(tier, said);
+        }
         return;
     };
     if keys.is_empty() && !needed.is_empty() {
@@ -235,7 +246,6 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
         return;
     }
     advise_scopes(&routes, &keys, &needed, said);
-    let tiers = api.at("tiers").map(|all| all.each()).unwrap_or_default();
     for (name, tier) in tiers {
         advise_bucket(&tier, said);
         if !keys.iter().any(|key| key.at.says("tier", name)) {
@@ -303,9 +313,11 @@ fn bucket_of(rule: &At<'_>) -> Option<Bucket> {
 
 /// Access to domains that opens all of them, or that nobody can get or needs
 fn advise_domains(api: &At<'_>, routes: &[(&str, At<'_>)], said: &mut Said) {
-    let keys = api.at("keys").map(|keys| keys.items()).unwrap_or_default();
+    let (list, elsewhere) = list_of(api);
+    let keys = list.map(|keys| keys.items()).unwrap_or_default();
     let has = |name: &str| routes.iter().any(|(_, route)| route.at(name).is_some());
-    let mut is_given = has("grants");
+    // Keys that come from elsewhere may have domains of their own.
+    let mut is_given = has("grants") || elsewhere;
     for at in keys.iter().filter_map(|key| key.at("domains")) {
         for at in at.items() {
             is_given = true;
@@ -763,6 +775,40 @@ mod tests {
                 "n apis.a.keys[0].domains: opens every domain to this key",
             ],
         );
+    }
+
+    /// A policy as [`policy`] makes it, whose keys are a map with these fields besides its own
+    fn mapped(policy: &str, more: &str) -> String {
+        let (head, rest) = policy.split_once(r#""keys": ["#).unwrap();
+        let (keys, tail) = rest.split_once("}],").unwrap();
+        std::format!(r#"{head}"keys": {{"inline": [{keys}}}]{more}}},{tail}"#)
+    }
+
+    const LOOKUP: &str = r#", "lookup": {"cluster": "c", "path": "/k/"}"#;
+
+    #[test]
+    fn keys_of_a_map_are_keys() {
+        let route = r#""r": {"match": "GET /sites/{domain}", "domain": "path.domain"}"#;
+        let closed = |key: &str| {
+            policy(key, route, "").replace(r#""hosts""#, r#""domain_access": {}, "hosts""#)
+        };
+        let opened = "n apis.a.keys.inline[0].domains: opens every domain to this key";
+        for more in ["", LOOKUP] {
+            check(&mapped(&closed(r#", "domains": "*""#), more), &[opened]);
+        }
+        let nothing = "w apis.a.domain_access: nothing gives access to a domain: no route grants it, no key has domains";
+        check(&mapped(&closed(""), ""), &[nothing]);
+        // Who knows which domains those have that come from elsewhere.
+        check(&mapped(&closed(""), LOOKUP), &[]);
+    }
+
+    #[test]
+    fn tiers_of_keys_that_come_from_elsewhere_are_looked_at() {
+        let large =
+            policy("", ROUTE, "").replace(r#""rate": "10/min""#, r#""rate": "1/d", "burst": 90"#);
+        let warning = "w apis.a.tiers.t.burst: hardly binds: 90 times the rate's count pass before the rate does";
+        check(&large, &[warning]);
+        check(&mapped(&large, LOOKUP), &[warning]);
     }
 
     #[test]

@@ -12,7 +12,9 @@ use crate::account::AccountKey;
 use crate::enforcement::Enforcement;
 use crate::format::{Format, Formats};
 use crate::grants::Lives;
-use crate::listing::List;
+use crate::listing::{List, Next};
+use crate::name::Name;
+use crate::pointer::Pointer;
 use crate::reader::{At, Errors, Map, join};
 use crate::record::{Rule, RuleKind};
 use crate::route::Route;
@@ -107,6 +109,7 @@ fn read_list(at: &At<'_>, namespace: &str, errors: &mut Errors) -> Option<(List,
     if let Some(whose) = map.require("as", errors) {
         whose.word(&[("caller", ())], errors);
     }
+    let next = read_next(&mut map, errors);
     let away = map.take("unavailable");
     let away = away.and_then(|at| at.word(&[("forward", true), ("refuse", false)], errors));
     let mut span = |name, range, default| {
@@ -130,11 +133,45 @@ fn read_list(at: &At<'_>, namespace: &str, errors: &mut Errors) -> Option<(List,
         authority: authority.unwrap_or_else(|| cluster.into()),
         cluster: cluster.into(),
         path: path.into(),
+        next,
         timeout: u32::try_from(timeout?.checked_div(MILLISECOND)?).ok()?,
         forwards_without: away.unwrap_or(false),
         unavailable_rule: Rule::new(RuleKind::Domain, &join(&at.path, "unavailable")),
     };
     Some((list, listed?, denied?))
+}
+
+/// Reads `next` and `cursor` of a list: where a page names the one behind it, and the parameter that takes that
+fn read_next(map: &mut Map<'_>, errors: &mut Errors) -> Option<Next> {
+    let (next, cursor) = (map.take("next"), map.take("cursor"));
+    let Some(next) = next else {
+        if let Some(cursor) = cursor {
+            errors.push(&cursor.path, "names what is never asked for: write next");
+        }
+        return None;
+    };
+    let parameter = match &cursor {
+        None => Name::parse("cursor").ok(),
+        Some(at) => at.string(errors).and_then(|text| {
+            let name = text.strip_prefix("query.");
+            let name = name.and_then(|name| Name::parse(name).ok());
+            let name = name.filter(|name| name.as_str() != "per_page");
+            if name.is_none() {
+                errors.push(&at.path, "must name a parameter, such as query.cursor");
+            }
+            name
+        }),
+    };
+    let text = next.string(errors)?;
+    let pointer = Pointer::parse(text).filter(|_| !text.is_empty());
+    if pointer.is_none() {
+        let message = "must be a JSON pointer to the cursor of the next page, such as /next_cursor";
+        errors.push(&next.path, message);
+    }
+    Some(Next {
+        pointer: pointer?,
+        parameter: parameter?,
+    })
 }
 
 /// Reads `domain`, `grants` and `revokes` of a route; what stands in the body becomes a field that is

@@ -79,9 +79,9 @@ impl Waiting {
             Question::Key(lookup, inquiry) => Topic::Key(Rc::clone(lookup), inquiry.digest),
             Question::Domains(listing) => {
                 let Listing {
-                    access, key, page, ..
+                    access, key, place, ..
                 } = &**listing;
-                Topic::Domains(Rc::clone(access), key.account, *page)
+                Topic::Domains(Rc::clone(access), key.account, place.clone())
             }
         }
     }
@@ -134,10 +134,10 @@ impl Engine {
                 self.lookups.begin(&lookup);
                 Some((call, lookup.query(&digest)))
             }
-            Topic::Domains(access, _, page) => {
+            Topic::Domains(access, _, place) => {
                 let list = access.list.as_ref()?;
                 self.listings.begin(list);
-                Some((call, list.query(page)))
+                Some((call, list.query(&place)))
             }
             // No request waits for a page of a file.
             Topic::Page(..) => None,
@@ -180,8 +180,8 @@ impl Engine {
                     waiting.resolution = Some(resolution.clone());
                 }
             }
-            Topic::Domains(access, _, page) => {
-                let came = Rc::new(Page::read(access, *page, answer));
+            Topic::Domains(access, _, place) => {
+                let came = Rc::new(Page::read(access, place, answer));
                 if let Some(list) = &access.list {
                     self.listings.end(list, &came, now);
                 }

@@ -54,6 +54,7 @@ pub(crate) fn everything() -> Value {
                     "list": {
                         "cluster": "shop", "path": "/api/domains", "as": "caller", "cache": "5min", "timeout": "1s",
                         "cache_misses": "5s", "authority": "shop.example", "unavailable": "forward",
+                        "next": "/meta/next", "cursor": "query.after",
                     },
                 },
                 "tiers": {

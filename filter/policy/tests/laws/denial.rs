@@ -6,23 +6,33 @@ use portcullis_policy::{MapStore, Policy, Reason, is_reserved};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::gate::{Ask, FULL, Gate, edits, policy, upstream};
+use crate::gate::{Ask, FULL, Gate, edits, key, policy, upstream};
 use crate::path::decode;
 
 /// Refusals for want of a right
-const NO_RIGHT: [Reason; 13] = [
+const NO_RIGHT: [Reason; 23] = [
     Reason::ClientDenied,
     Reason::ConnectRefused,
     Reason::CredentialMalformed,
     Reason::CredentialMissing,
     Reason::CredentialRepeated,
+    Reason::DomainDenied,
+    Reason::DomainHidden,
     Reason::HostUnknown,
+    Reason::KeyDisabled,
+    Reason::KeyExpired,
+    Reason::KeyNetworkDenied,
+    Reason::KeyNotYetValid,
+    Reason::KeyRevoked,
     Reason::KeyUnknown,
     Reason::MethodNotAllowed,
     Reason::PathAmbiguous,
     Reason::PathInvalid,
+    Reason::QuotaNone,
     Reason::RouteUnknown,
     Reason::ScopeMissing,
+    Reason::TargetBlocked,
+    Reason::TierInsufficient,
     Reason::UpgradeRefused,
 ];
 
@@ -202,14 +212,45 @@ proptest! {
 
 /// A policy with a door of every kind
 fn doors() -> Value {
+    let plan = json!({ "one_of": ["small", "large"], "tiers": { "large": "other" } });
     let mut document = policy(json!({
         "public": { "match": "GET /public/**", "auth": "none", "limits": [] },
         "key": { "match": "ANY /key/{id}" },
         "scope": { "match": "GET /scope", "scope": "nobody" },
         "socket": { "match": "GET /socket", "upgrade": "websocket" },
+        "site": { "match": "GET /sites/{domain}", "domain": "path.domain" },
+        "sought": { "match": "GET /sought", "domain": "query.name" },
+        "made": { "match": "POST /made", "domain": "body.name" },
+        "paid": { "match": "GET /paid", "spend": "reports" },
+        "viewed": { "match": "GET /viewed", "query": { "plan": plan } },
+        "planned": { "match": "POST /planned", "fields": { "plan": plan } },
+        "linked": { "match": "GET /linked", "screen": {
+            "query": { "of": "query.next", "block": "malicious" },
+            "header": { "of": "header.x-next", "block": "malicious" },
+        } },
     }));
     document["clients"] = json!({ "deny": ["203.0.113.0/24"] });
     document["probes"] = json!({ "ready": "/ready", "exempt": ["GET /healthz"] });
+    document["quotas"] = json!({ "store": "local" });
+    document["revoked"] = json!(["k-revoked"]);
+    document["threat"] = json!({ "indicators": { "domains": ["phish.example"] } });
+    let api = &mut document["apis"]["api"];
+    api["tiers"]["unlimited"]["quotas"] = json!({ "reports": 0 });
+    api["tiers"]["other"] = json!({ "rate": "unlimited", "quotas": { "reports": 1 } });
+    api["domain_access"] = json!({ "unknown": "refuse" });
+    let with = |token: &str, field: &str, value: Value| {
+        let mut key = key(token, "unlimited");
+        key[field] = value;
+        key
+    };
+    api["keys"] = json!([
+        with("basic", "domains", json!(["own.example"])),
+        with("expired", "expires", "2026-01-01T00:00:00Z".into()),
+        with("early", "not_before", "2030-01-01T00:00:00Z".into()),
+        with("disabled", "state", "disabled".into()),
+        with("elsewhere", "networks", json!(["198.51.100.0/24"])),
+        key("revoked", "unlimited"),
+    ]);
     document
 }
 
@@ -220,7 +261,7 @@ fn header() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
             "content-type", "content-encoding", "content-length", "transfer-encoding", "cookie",
             "x-portcullis-principal", "X-Portcullis_Key", "x_portcullis_tier", "x-forwarded-for",
             "x-forwarded-host", "x-original-url", "x-rewrite-url", "x-http-method-override",
-            "proxy-authorization", "x-api-key", "forwarded", "te", "expect", "range",
+            "proxy-authorization", "x-api-key", "forwarded", "te", "expect", "range", "x-next", "idempotency-key",
         ])
         .prop_map(|name| name.as_bytes().to_vec()),
         1 => "[a-z-]{1,12}".prop_map(String::into_bytes),
@@ -230,7 +271,7 @@ fn header() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
         4 => proptest::sample::select(vec![
             "", "Bearer wrong", "Bearer", "Basic YTpi", "Bearer basic,Bearer basic", "basic", "websocket",
             "h2c", "GET", "/public/x", "api.example", "admin", "0", "application/json", "identity", "gzip",
-            "192.0.2.1", "chunked", "100-continue",
+            "192.0.2.1", "198.51.100.7", "chunked", "100-continue", "own.example", "small",
         ])
         .prop_map(|value| value.as_bytes().to_vec()),
         1 => proptest::collection::vec(any::<u8>(), 0..16),
@@ -239,7 +280,7 @@ fn header() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
 }
 
 fn asks() -> impl Strategy<Value = Ask> {
-    (
+    let any = (
         proptest::sample::select(vec!["GET", "HEAD", "POST", "OPTIONS", "CONNECT", "get", ""]),
         proptest::sample::select(vec![
             "/",
@@ -256,15 +297,47 @@ fn asks() -> impl Strategy<Value = Ask> {
             "/public/../scope",
             "/ready",
             "/healthz",
+            "/sites/other.example",
         ]),
+        Just(None),
+        proptest::option::of(proptest::sample::select(vec![
+            "basic",
+            "wrong",
+            "expired",
+            "early",
+            "disabled",
+            "elsewhere",
+            "revoked",
+        ])),
+    );
+    // A good key, and no right to this.
+    let refused = proptest::sample::select(vec![
+        ("GET", "/sites/other.example", None),
+        ("GET", "/sought?name=other.example", None),
+        ("POST", "/made", Some(r#"{"name":"other.example"}"#)),
+        ("GET", "/paid", None),
+        ("GET", "/viewed?plan=large", None),
+        ("POST", "/planned", Some(r#"{"plan":"large"}"#)),
+        ("GET", "/linked?next=phish.example", None),
+        ("GET", "/linked", None),
+    ]);
+    let refused = refused.prop_map(|(method, path, body)| (method, path, body, Some("basic")));
+    (
+        prop_oneof![2 => any, 1 => refused],
         proptest::sample::select(vec![[192, 0, 2, 1], [203, 0, 113, 7]]),
-        proptest::option::of(proptest::sample::select(vec!["basic", "wrong"])),
-        proptest::option::of(proptest::sample::select(vec!["websocket", "h2c"])),
+        proptest::option::weighted(0.2, proptest::sample::select(vec!["websocket", "h2c"])),
     )
-        .prop_map(|(method, path, client, key, upgrade)| {
+        .prop_map(|((method, path, body, key), client, upgrade)| {
             let mut ask = Ask::new(method, path).from(client);
             if let Some(key) = key {
                 ask = ask.key(key);
+            }
+            if path == "/linked" {
+                ask = ask.with("x-next", "phish.example");
+            }
+            if let Some(body) = body {
+                ask = ask.with("content-type", "application/json");
+                ask.body = Some(body.into());
             }
             if let Some(upgrade) = upgrade {
                 ask = ask.with("upgrade", upgrade);
@@ -273,17 +346,48 @@ fn asks() -> impl Strategy<Value = Ask> {
         })
 }
 
+/// The door of each kind is shut before anything is added, or the law would say nothing of it
+#[test]
+fn every_want_of_a_right_is_among_the_doors() {
+    use proptest::strategy::ValueTree;
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let mut gate = Gate::new(&doors());
+    let asks = asks();
+    let mut seen = BTreeSet::new();
+    for _ in 0..3_000 {
+        seen.insert(
+            gate.reason(&asks.new_tree(&mut runner).unwrap().current())
+                .word(),
+        );
+    }
+    // These take headers that the law adds, or another policy.
+    let elsewhere = [
+        Reason::CredentialMalformed,
+        Reason::CredentialRepeated,
+        Reason::DomainHidden,
+        Reason::HostUnknown,
+    ];
+    for reason in NO_RIGHT {
+        assert!(
+            seen.contains(reason.word()) || elsewhere.contains(&reason),
+            "{reason}: {seen:?}"
+        );
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { max_global_rejects: u32::MAX, ..ProptestConfig::with_cases(3_000) })]
 
-    /// Headers on top of a request that is refused for want of a right, before or behind its own, a
-    /// query and a body don't get it forwarded
+    /// Headers on top of a request that is refused for want of a right, before or behind its own, more of a query
+    /// and a body don't get it forwarded
     #[test]
     fn nothing_that_is_added_opens_a_door(
         ask in asks(),
         in_front in proptest::collection::vec(header(), 0..3),
         behind in proptest::collection::vec(header(), 0..3),
-        query in proptest::option::of("[?&=;%/.a-z0-9_]{0,12}|\\?access_token=basic|\\?/public/x"),
+        query in proptest::option::of(
+            "[?&=;%/.a-z0-9_]{0,12}|\\?access_token=basic|\\?/public/x|&(name=own.example|plan=small|next=x|NAME=own.example|name%5B%5D=own.example)"
+        ),
         body in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..8)),
     ) {
         let mut gate = Gate::new(&doors());
@@ -292,7 +396,8 @@ proptest! {
         let mut more = ask.clone();
         more.headers.splice(0..0, in_front);
         more.headers.extend(behind);
-        more.body = body;
+        // Another body would be another request.
+        more.body = more.body.or(body);
         if let Some(query) = query {
             for (name, value) in &mut more.headers {
                 if name == b":path" {

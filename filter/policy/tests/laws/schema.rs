@@ -398,6 +398,91 @@ fn no_field_and_no_word_is_a_boolean_of_yaml() {
     }
 }
 
+/// Lists of domains are refused where they can't be asked for, or read
+#[test]
+fn contradictions_of_lists_are_refused_with_their_path() {
+    let access = "apis.shop.domain_access";
+    let pointer = "must be a JSON pointer to the cursor of the next page";
+    let parameter = "must name a parameter, such as query.cursor";
+    for (more, error) in [
+        (
+            json!({ "next": "next" }),
+            format!("{access}.list.next: {pointer}"),
+        ),
+        (
+            json!({ "next": "" }),
+            format!("{access}.list.next: {pointer}"),
+        ),
+        (
+            json!({ "next": "/a~2b" }),
+            format!("{access}.list.next: {pointer}"),
+        ),
+        (
+            json!({ "next": 7 }),
+            format!("{access}.list.next: must be a string"),
+        ),
+        (
+            json!({ "cursor": "query.after" }),
+            format!("{access}.list.cursor: names what is never asked for: write next"),
+        ),
+        (
+            json!({ "next": "/next", "cursor": "after" }),
+            format!("{access}.list.cursor: {parameter}"),
+        ),
+        (
+            json!({ "next": "/next", "cursor": "query.a b" }),
+            format!("{access}.list.cursor: {parameter}"),
+        ),
+        (
+            json!({ "next": "/next", "cursor": "query.per_page" }),
+            format!("{access}.list.cursor: {parameter}"),
+        ),
+        (
+            json!({ "path": "/domains?all=1" }),
+            format!("{access}.list.path: must be a plain absolute path without a query"),
+        ),
+        (
+            json!({ "as": "gate" }),
+            format!("{access}.list.as: must be one of: caller"),
+        ),
+    ] {
+        let mut document = everything();
+        let list = document.pointer_mut("/apis/shop/domain_access/list");
+        let list = list.unwrap().as_object_mut().unwrap();
+        for name in ["next", "cursor"] {
+            list.remove(name);
+        }
+        list.extend(more.as_object().unwrap().clone());
+        let text = serde_json::to_vec(&document).unwrap();
+        let errors = Policy::parse(&text, "main").unwrap_err();
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(
+            errors.iter().any(|found| found.starts_with(&error)),
+            "{error}: {errors:?}"
+        );
+    }
+    for (access, error) in [
+        (
+            json!({ "unknown": "ask" }),
+            "apis.shop.domain_access: unknown: ask needs a list",
+        ),
+        (
+            json!({ "list": { "cluster": "c", "path": "/d", "as": "caller" } }),
+            "apis.shop.domain_access.list: is never asked for",
+        ),
+    ] {
+        let mut document = everything();
+        document["apis"]["shop"]["domain_access"] = access;
+        let text = serde_json::to_vec(&document).unwrap();
+        let errors = Policy::parse(&text, "main").unwrap_err();
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert!(
+            errors.iter().any(|found| found.starts_with(error)),
+            "{error}: {errors:?}"
+        );
+    }
+}
+
 /// Limits and how they are told are refused where they can't be kept
 #[test]
 fn contradictions_of_limits_are_refused_with_their_path() {

@@ -1,5 +1,7 @@
 //! What services say, and what is so.
 
+use std::{collections::BTreeSet, ops::Range};
+
 use portcullis_host::{Callout, CalloutReply, CalloutRequest, Headers, header, headers};
 use portcullis_policy::{BundleWriter, DigestScheme, key_digest};
 use serde_json::{Value, json};
@@ -49,7 +51,10 @@ pub(super) enum Topic {
         digest: usize,
     },
     File,
-    Domains,
+    /// The domains of a key's principal, asked for with that key.
+    Domains {
+        key: usize,
+    },
 }
 
 /// How an answer is made.
@@ -191,7 +196,11 @@ impl Knowledge {
             return Topic::File;
         }
         if path.starts_with("/domains") {
-            return Topic::Domains;
+            let caller = header(headers, "authorization").unwrap();
+            let is_own = |number: &usize| caller == format!("Bearer {}", key(*number)).as_bytes();
+            let key = (0..KEYS).find(is_own);
+            let key = key.unwrap_or_else(|| panic!("asked as {}", caller.escape_ascii()));
+            return Topic::Domains { key };
         }
         let (door, digest) = match path.split_at(3) {
             ("/k/", digest) => (Door::Looked, digest),
@@ -236,7 +245,7 @@ impl Knowledge {
                     record.to_string().into_bytes(),
                 )
             }
-            Topic::Domains => {
+            Topic::Domains { .. } => {
                 let pages = random.below(4);
                 let items = ["own.example", "b.example"];
                 let list = json!({ "items": items, "total_pages": pages });
@@ -282,6 +291,73 @@ impl Knowledge {
             body,
             trailers: Vec::new(),
         }
+    }
+
+    /// Whether an answer, in whatever wrapping, holds the record of the key that was asked for.
+    pub(super) fn is_key(&self, door: Door, key: usize, digest: usize, body: &[u8]) -> bool {
+        let field = match door {
+            Door::Peppered => "hmac_sha256",
+            _ => "sha256",
+        };
+        let record: Result<Value, _> = serde_json::from_slice(body);
+        let told = record
+            .ok()
+            .and_then(|record| Some(record[field].as_str()?.to_owned()));
+        told.is_some_and(|told| told.eq_ignore_ascii_case(&self.digests[key][digest]))
+    }
+
+    /// The names that an answer lists; `None` where it is no list.
+    pub(super) fn names(body: &[u8]) -> Option<Vec<String>> {
+        let list: Value = serde_json::from_slice(body).ok()?;
+        let items = list.get("items").unwrap_or(&list).as_array()?;
+        let names = items.iter().filter_map(Value::as_str);
+        Some(names.map(str::to_ascii_lowercase).collect())
+    }
+
+    /// Where in a file an answer's bytes stand: by version, at the place that was asked for or at one that it claims.
+    pub(super) fn places(
+        &self,
+        call: &Callout,
+        fields: &Headers,
+        body: &[u8],
+    ) -> Vec<(usize, Range<usize>)> {
+        let CalloutRequest::Http { headers: asked, .. } = &call.request else {
+            panic!("{call:?}")
+        };
+        let claims = fields
+            .iter()
+            .filter(|(name, _)| name == b"content-range")
+            .chain(asked.iter().filter(|(name, _)| name == b"range"));
+        let begins = claims.filter_map(|(_, value)| {
+            let value = str::from_utf8(value).ok()?;
+            let value = value
+                .trim_start_matches("bytes")
+                .trim_start_matches(['=', ' ']);
+            value.split('-').next()?.parse::<usize>().ok()
+        });
+        let begins: Vec<usize> = begins.chain([0]).collect();
+        let mut places = Vec::new();
+        for (version, file) in self.files.iter().enumerate() {
+            for from in &begins {
+                let place = *from..from.saturating_add(body.len());
+                if file.get(place.clone()) == Some(body) {
+                    places.push((version, place));
+                }
+            }
+        }
+        places
+    }
+
+    /// Whether these places are all of a file.
+    pub(super) fn is_whole(&self, version: usize, places: &BTreeSet<(usize, usize)>) -> bool {
+        let reached = places.iter().fold(0, |reached, (from, to)| {
+            if *from <= reached {
+                reached.max(*to)
+            } else {
+                reached
+            }
+        });
+        reached == self.files[version].len()
     }
 
     /// A page of one of the files, as it is asked for or nearly so.

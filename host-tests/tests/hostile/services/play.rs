@@ -1,6 +1,10 @@
 //! One sequence of events.
 
-use std::{collections::BTreeSet, thread, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Duration,
+};
 
 use portcullis_host::{
     Callback, Callout, CalloutReply, CalloutRequest, Clock, Event, Headers, Invocation, LogLevel,
@@ -18,7 +22,7 @@ use crate::random::Random;
 pub(super) const SERVICE: &str = "service";
 
 /// How many things are counted.
-pub(super) const ALL: usize = 11 + 11;
+pub(super) const ALL: usize = 12 + 11;
 
 /// How the policies hold bodies, and whether they bind.
 const POLICIES: [(&str, &str); 3] = [
@@ -29,6 +33,10 @@ const POLICIES: [(&str, &str); 3] = [
 
 /// Nobody waits longer: ten pages of a list, each with its timeout, ours beside it, and a tick.
 const DEADLINE: Duration = Duration::from_secs(6);
+
+/// Requests after which a gate whose services are well again lets one pass: breakers pause for two seconds, a file is
+/// asked for again after two at the most, and a page of it takes a turn.
+const PATIENCE: usize = 100;
 
 /// A policy as a plugin.
 pub(super) fn plugin(knowledge: &Knowledge, policy: usize) -> Plugin {
@@ -81,20 +89,69 @@ struct Stream {
     id: StreamId,
     door: Door,
     key: usize,
+    /// What it is about, where lists decide.
+    domain: &'static str,
     observes: bool,
     /// When its request was whole, in monotonic nanoseconds.
     whole: Option<u64>,
 }
 
-/// What services may have said; more than anybody could have read of it.
+impl Stream {
+    /// What a body names is known when it is whole; where bodies alone are held, its headers have gone on.
+    fn is_judged_whole(&self) -> bool {
+        self.door == Door::Listed
+    }
+}
+
+/// What services have said, as far as anybody could read it: judged by the bytes that were sent.
 #[derive(Default)]
 struct Told {
     /// There is such a key.
     keys: BTreeSet<(Door, usize)>,
     /// There is none with this digest.
     unknown: BTreeSet<(Door, usize, usize)>,
-    /// A page of a file.
-    pages: bool,
+    /// These bytes of a file, by version.
+    places: BTreeMap<usize, BTreeSet<(usize, usize)>>,
+    /// All of a file.
+    file: bool,
+    /// A list of a key's domains, whatever is in it.
+    lists: BTreeSet<usize>,
+    /// A domain of a key.
+    names: BTreeSet<(usize, String)>,
+}
+
+impl Told {
+    /// Takes an answer in as generously as a reader of it might.
+    fn hear(&mut self, knowledge: &Knowledge, call: &Callout, topic: Topic, reply: &CalloutReply) {
+        let CalloutReply::Http { headers, body, .. } = reply else {
+            return;
+        };
+        let says = |status: &[u8]| headers.contains(&(b":status".to_vec(), status.to_vec()));
+        match topic {
+            Topic::Key { door, key, digest } => {
+                if says(b"404") {
+                    self.unknown.insert((door, key, digest));
+                }
+                if says(b"200") && knowledge.is_key(door, key, digest, body) {
+                    self.keys.insert((door, key));
+                }
+            }
+            Topic::Domains { key } => {
+                if let Some(names) = Knowledge::names(body).filter(|_| says(b"200")) {
+                    self.lists.insert(key);
+                    self.names.extend(names.into_iter().map(|name| (key, name)));
+                }
+            }
+            Topic::File if says(b"200") || says(b"206") => {
+                for (version, place) in knowledge.places(call, headers, body) {
+                    let places = self.places.entry(version).or_default();
+                    places.insert((place.start, place.end));
+                    self.file |= knowledge.is_whole(version, places);
+                }
+            }
+            Topic::File => {}
+        }
+    }
 }
 
 /// The events so far, for whoever has to understand a failure.
@@ -180,6 +237,55 @@ impl<'a> Play<'a> {
                 worker.contexts()
             );
         }
+        self.recover();
+    }
+
+    /// Services are well again: what they have is known again on each worker, whatever was before.
+    fn recover(&mut self) {
+        self.streams.clear();
+        self.policy = 0;
+        self.note("all is well".to_owned());
+        let plugin = plugin(self.knowledge, self.policy);
+        let workers = self.world.workers().iter_mut();
+        self.roots = workers
+            .map(|worker| worker.configure(&plugin).unwrap())
+            .collect();
+        for worker in 0..self.roots.len() {
+            for door in Door::ALL {
+                let path = match door {
+                    Door::Listed => "/items/own.example",
+                    _ => "/items",
+                };
+                let passed = (0..PATIENCE).any(|_| self.is_forwarded(worker, door, path));
+                assert!(passed, "{door:?} on {worker} stays shut");
+            }
+        }
+    }
+
+    /// Whether a request of a good key passes while all services answer well.
+    fn is_forwarded(&mut self, worker: usize, door: Door, path: &str) -> bool {
+        let root = self.roots[worker];
+        let guest = self.world.worker(worker).unwrap();
+        let id = guest.open(root, &[]).unwrap();
+        let headers = request(door, "GET", path, 0);
+        guest.headers(id, Side::Request, headers, true).unwrap();
+        for _ in 0..20 {
+            for call in self.world.callouts() {
+                let topic = self.knowledge.topic(&call);
+                let good = Manner::Good;
+                let reply = self.knowledge.answer(&call, topic, good, &mut self.random);
+                self.world.answer(call.id, reply).unwrap();
+            }
+            self.pass(Duration::from_millis(100));
+            let guest = self.world.worker(worker).unwrap();
+            if guest.state(id) != Ok(StreamState::Held) {
+                break;
+            }
+        }
+        let guest = self.world.worker(worker).unwrap();
+        let passed = guest.state(id) == Ok(StreamState::Forwarded);
+        guest.forget(id).unwrap();
+        passed
     }
 
     fn note(&mut self, line: String) {
@@ -220,21 +326,21 @@ impl<'a> Play<'a> {
         let door = *self.random.pick(&Door::ALL);
         let key = self.random.below(KEYS);
         let has_body = self.random.once_in(3);
+        // What a body names is always the same.
+        let mut domain = "own.example";
         let (method, path) = match (has_body, door) {
-            (true, _) => ("POST", "/items"),
-            (false, Door::Listed) => (
-                "GET",
-                *self
-                    .random
-                    .pick(&["/items/own.example", "/items/other.example"]),
-            ),
-            (false, _) => ("GET", "/items"),
+            (true, _) => ("POST", "/items".to_owned()),
+            (false, Door::Listed) => {
+                domain = *self.random.pick(&["own.example", "other.example"]);
+                ("GET", format!("/items/{domain}"))
+            }
+            (false, _) => ("GET", "/items".to_owned()),
         };
         self.note(format!("{door:?} {method} {path} {key} on {worker}"));
         let root = self.roots[worker];
         let guest = self.world.worker(worker).unwrap();
         let id = guest.open(root, &[]).unwrap();
-        let headers = request(door, method, path, key);
+        let headers = request(door, method, &path, key);
         guest
             .headers(id, Side::Request, headers, !has_body)
             .unwrap();
@@ -245,6 +351,7 @@ impl<'a> Play<'a> {
             id,
             door,
             key,
+            domain,
             observes: POLICIES[self.policy].1 == "observe",
             whole,
         });
@@ -334,22 +441,7 @@ impl<'a> Play<'a> {
         self.note(format!("{topic:?} is answered: {manner:?}"));
         self.count(manner.name());
         let reply = self.knowledge.answer(call, topic, manner, &mut self.random);
-        let silent = [
-            Manner::Broken,
-            Manner::Unreachable,
-            Manner::None,
-            Manner::Other,
-        ];
-        match topic {
-            Topic::Key { door, key, digest } if manner == Manner::None => {
-                self.told.unknown.insert((door, key, digest));
-            }
-            Topic::Key { door, key, .. } if !silent.contains(&manner) => {
-                self.told.keys.insert((door, key));
-            }
-            Topic::Key { .. } | Topic::Domains => {}
-            Topic::File => self.told.pages = true,
-        }
+        self.told.hear(self.knowledge, call, topic, &reply);
         reply
     }
 
@@ -440,8 +532,14 @@ impl<'a> Play<'a> {
                 match event {
                     Event::Headers {
                         side: Side::Request,
+                        end,
                         ..
-                    } => self.forwarded(&stream),
+                    } if end || !stream.is_judged_whole() => self.forwarded(&stream),
+                    Event::Data {
+                        side: Side::Request,
+                        end: true,
+                        ..
+                    } if stream.is_judged_whole() => self.forwarded(&stream),
                     Event::Headers {
                         side: Side::Response,
                         headers,
@@ -458,19 +556,21 @@ impl<'a> Play<'a> {
     }
 
     fn forwarded(&mut self, stream: &Stream) {
-        let Stream { door, key, .. } = *stream;
+        let Stream {
+            door, key, domain, ..
+        } = *stream;
         if stream.observes {
             self.count("requests observed");
             return;
         }
         let may = match door {
             Door::Looked | Door::Peppered => self.told.keys.contains(&(door, key)),
-            Door::Bundled => key % 2 == 0 && self.told.pages,
-            Door::Listed => true,
+            Door::Bundled => key % 2 == 0 && self.told.file,
+            Door::Listed => self.told.names.contains(&(key, domain.to_owned())),
         };
         assert!(
             may,
-            "{door:?} {key} passed, and nobody has said that it may"
+            "{door:?} {key} passed to {domain}, and nobody has said that it may"
         );
         self.count(match door {
             Door::Looked => "passed by a lookup",
@@ -488,11 +588,16 @@ impl<'a> Play<'a> {
                 let may = match door {
                     Door::Looked => said(0),
                     Door::Peppered => said(1) && said(2),
-                    Door::Bundled => self.told.pages,
+                    Door::Bundled => self.told.file,
                     Door::Listed => false,
                 };
                 assert!(may, "{door:?} {key} is 401, and nobody has said so");
                 self.count("refused with 401");
+            }
+            403 => {
+                let may = door == Door::Listed && self.told.lists.contains(&key);
+                assert!(may, "{door:?} {key} is 403, and nobody has said so");
+                self.count("refused with 403");
             }
             503 => self.count("refused with 503"),
             _ => {}
