@@ -91,8 +91,7 @@ pub(crate) enum Effect {
     Block,
 }
 
-/// Values that one screen judges in a request at the most: each may be a text of 32 URLs, and a worker does
-/// nothing else meanwhile
+/// Values that one screen judges in a request at the most
 pub(crate) const MAX_VALUES: usize = 32;
 
 impl Screen {

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use crate::address::{self, Reach};
 use crate::bundle::Bundle;
 use crate::case::Case;
+use crate::effort::Effort;
 use crate::evidence::{Code, Points};
 use crate::extract::Candidates;
 use crate::lists::Lists;
@@ -135,18 +136,32 @@ impl<'a> Judge<'a> {
     /// Judges a target
     #[must_use]
     pub fn judge(&self, target: &Target<'_>) -> Verdict<'a> {
-        let mut case = Case::at(self.now);
-        self.hear(target, &mut case);
-        if self.model == Model::Quick2 && target.kind() == TargetKind::Payload {
-            self.hear_payload(target, &mut case);
-        }
-        self.close(target, case)
+        let (verdict, _) = self.judge_all(target, None);
+        verdict
+    }
+
+    /// Judges a target as far as an effort goes; false where it carries more than that, `None` where it is itself too much
+    pub fn judge_within(
+        &self,
+        target: &Target<'_>,
+        effort: &mut Effort,
+    ) -> Option<(Verdict<'a>, bool)> {
+        let is_enough = effort.take(target);
+        is_enough.then(|| self.judge_all(target, Some(effort)))
     }
 
     /// Whether no feed of the bundle is current any more, or it is missing
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.lacks_bundle || self.bundle.is_some_and(|(_, until)| until < self.now)
+    }
+
+    fn judge_all(&self, target: &Target<'_>, effort: Option<&mut Effort>) -> (Verdict<'a>, bool) {
+        let mut case = Case::at(self.now);
+        self.hear(target, &mut case);
+        let carries = self.model == Model::Quick2 && target.kind() == TargetKind::Payload;
+        let is_whole = !carries || self.hear_payload(target, effort, &mut case);
+        (self.close(target, case), is_whole)
     }
 
     /// Collects what there is on a target itself
@@ -200,8 +215,13 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Collects what a payload carries
-    fn hear_payload(&self, target: &Target<'_>, case: &mut Case<'a>) {
+    /// Collects what a payload carries, as far as an effort goes; false where that is not enough
+    fn hear_payload(
+        &self,
+        target: &Target<'_>,
+        mut effort: Option<&mut Effort>,
+        case: &mut Case<'a>,
+    ) -> bool {
         let text = target.text();
         let (start, end) = TEST_FILE;
         if text
@@ -216,6 +236,9 @@ impl<'a> Judge<'a> {
             let piece = Target::classify(piece);
             if piece.kind() == TargetKind::Payload {
                 continue;
+            }
+            if effort.as_mut().is_some_and(|effort| !effort.take(&piece)) {
+                return false;
             }
             let mut inner = Case::at(self.now);
             self.hear(&piece, &mut inner);
@@ -235,6 +258,7 @@ impl<'a> Judge<'a> {
         if candidates.next().is_some() {
             case.evidence.push(Code::EmbeddedMany, Points::NONE);
         }
+        true
     }
 
     /// Says what all of it comes to

@@ -15,6 +15,7 @@ extern crate std;
 pub mod address;
 pub mod bundle;
 mod case;
+mod effort;
 pub mod escape;
 pub mod evidence;
 pub mod expression;
@@ -33,6 +34,7 @@ mod verdict;
 mod web;
 
 pub use bundle::{Adoption, Bundle, Delivery, Refusal, Row, Shelf, Terms};
+pub use effort::Effort;
 pub use evidence::{Category, Code, Evidence, EvidenceList, Points};
 pub use hash::Digest;
 pub use judge::{Judge, Model};

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
-use portcullis_threat::{Bundle, Classification, Target};
+use portcullis_threat::{Bundle, Classification, Effort, Target};
 
 use super::domain::Domains;
 use super::quota::Replay;
@@ -68,6 +68,8 @@ pub(super) struct Draft {
     /// Whether that is more than quotas, so that the request may not wait
     pub(super) spends_limit: bool,
     pub(super) replay: Option<Replay>,
+    /// What screens may still judge: those that don't bind, and those that do
+    pub(super) effort: [Effort; 2],
     /// The client's address, where it is known
     pub(super) client: Option<IpAddr>,
     /// Whether no limit counts the client's address
@@ -87,6 +89,9 @@ pub(super) enum Answer {
     Ready(String),
     Verdict(Vec<u8>),
 }
+
+/// What all screens of a request that bind may judge together, and all others, in URLs: a worker does nothing else meanwhile
+const MAX_EFFORT: usize = 128;
 
 impl Draft {
     pub(super) fn new(
@@ -122,6 +127,7 @@ impl Draft {
             tightest: None,
             spends_limit: false,
             replay: None,
+            effort: [Effort::new(MAX_EFFORT); 2],
             client: None,
             is_exempt: false,
             who: 0,

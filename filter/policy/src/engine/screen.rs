@@ -50,9 +50,18 @@ impl Draft {
                 continue;
             } else {
                 let judge = judge.get_or_insert_with(|| policy.threat.judge(shelves, now));
-                match self.worst(screen, &texts, judge) {
+                let (found, is_judged) = self.worst(screen, &texts, judge);
+                let blocks = found
+                    .as_ref()
+                    .is_some_and(|found| found.effect == Effect::Block);
+                match found {
+                    // What is left unjudged may be worse than what was found.
+                    _ if !is_judged && !blocks && screen.unreadable == Doubt::Refuse => {
+                        self.notice(screen, UNREADABLE);
+                        screen.refusal(None)
+                    }
                     Some(found) => self.tell(screen, found, tells, shelves),
-                    None if texts.is_whole => continue,
+                    None if texts.is_whole && is_judged => continue,
                     None => {
                         self.notice(screen, UNREADABLE);
                         continue;
@@ -115,13 +124,30 @@ impl Draft {
         tags.filter(|tags| !tags.is_empty()).cloned()
     }
 
-    /// The value that a screen makes the most of
-    fn worst(&self, screen: &Screen, texts: &Texts<'_>, judge: &Judge<'_>) -> Option<Found> {
+    /// The value that a screen makes the most of, and whether all of them could be judged
+    fn worst(
+        &mut self,
+        screen: &Screen,
+        texts: &Texts<'_>,
+        judge: &Judge<'_>,
+    ) -> (Option<Found>, bool) {
         let is_stale = judge.is_stale();
         let mut worst: Option<Found> = None;
+        // What does not bind takes nothing from what does.
+        let [shadow, binding] = &mut self.effort;
+        let effort = if screen.enforcement.binds(self.who) {
+            binding
+        } else {
+            shadow
+        };
+        let mut is_judged = true;
         for text in &texts.texts {
             let target = Target::classify(text);
-            let verdict = judge.judge(&target);
+            let Some((verdict, is_whole)) = judge.judge_within(&target, effort) else {
+                is_judged = false;
+                break;
+            };
+            is_judged &= is_whole;
             let effect = screen.effect(&verdict, is_stale);
             let score = verdict.score.get();
             let is_worse = worst
@@ -144,7 +170,7 @@ impl Draft {
                 break;
             }
         }
-        worst
+        (worst, is_judged)
     }
 
     /// Records what a screen found, tells the upstream of it, and says why the request is refused, if it is
@@ -195,8 +221,7 @@ impl Draft {
 const UNREADABLE: &str = "unreadable";
 
 /// What is wrong with it
-const WRONG: &str =
-    "must be text, or a list of at most 32 texts, and appear once, spelled exactly so";
+const WRONG: &str = "must be text, or a list of at most 32 texts, appear once, spelled exactly so, and hold no more URLs than are judged";
 
 /// Adds a member to a dictionary (RFC 9651, section 3.2)
 fn push(dictionary: &mut String, screen: &Screen, text: &str) {
