@@ -3,27 +3,26 @@
 //! Read from the document, beside the compiler: advice costs the filter nothing, and a document that
 //! is refused for one thing is still looked through for the rest.
 
+mod domains;
 mod feeds;
+mod indicators;
+mod keys;
+mod limits;
 mod quotas;
 
 use alloc::borrow::ToOwned;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::IpAddr;
 
 use ipnet::IpNet;
-use portcullis_threat::Target;
 
 use super::quantity;
 use super::route::{DEFAULT_MAX_BODY, LARGEST_MAX_BODY};
-use crate::bucket::Bucket;
-use crate::name::Name;
 use crate::node::Node;
 use crate::reader::{At, Errors, join};
-use crate::suffix;
 
 /// One thing that is legal and yet worth a look
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -79,12 +78,12 @@ pub(crate) fn advise(document: &Node) -> Vec<Advice> {
         said.note(&at.path, "spends nothing, whatever it calls".into());
     }
     advise_shadows(&root, &mut said);
-    advise_keys(&root, &apis, &mut said);
+    keys::advise(&root, &apis, &mut said);
     advise_denied(&root, &mut said);
     if let Some(rule) = root.at("unauthenticated") {
-        advise_bucket(&rule, &mut said);
+        limits::advise_bucket(&rule, &mut said);
     }
-    advise_indicators(&root, &apis, &mut said);
+    indicators::advise(&root, &apis, &mut said);
     feeds::advise(&root, &mut said);
     quotas::advise(&root, &apis, &mut said);
     said.0.sort();
@@ -155,45 +154,6 @@ fn texts<'n>(map: &At<'n>, name: &str) -> BTreeSet<&'n str> {
     items.iter().filter_map(At::text).collect()
 }
 
-/// A key as far as advice needs it
-struct Key<'n> {
-    at: At<'n>,
-    scopes: BTreeSet<&'n str>,
-    /// Whether it is neither disabled nor revoked
-    works: bool,
-}
-
-/// The list of an API's own keys, and whether others come from elsewhere
-fn list_of<'n>(api: &At<'n>) -> (Option<At<'n>>, bool) {
-    let Some(keys) = api.at("keys") else {
-        return (None, false);
-    };
-    let elsewhere = ["bundle", "lookup"];
-    let elsewhere = elsewhere.iter().any(|name| keys.at(name).is_some());
-    let list = match keys.node {
-        Node::Map(_) => keys.at("inline"),
-        _ => Some(keys),
-    };
-    let list = list.filter(|list| matches!(list.node, Node::List(_)));
-    (list, elsewhere)
-}
-
-/// The keys of an API; `None` when some come from elsewhere
-fn keys_of<'n>(api: &At<'n>, revoked: &BTreeSet<&str>) -> Option<Vec<Key<'n>>> {
-    let (Some(list), false) = list_of(api) else {
-        return None;
-    };
-    let key = |at: At<'n>| {
-        let id = at.at("id").and_then(|id| id.text()).unwrap_or_default();
-        Key {
-            scopes: texts(&at, "scopes"),
-            works: !revoked.contains(id) && !at.says("state", "disabled"),
-            at,
-        }
-    };
-    Some(list.items().into_iter().map(key).collect())
-}
-
 fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
     let routes = api.at("routes").map(|all| all.each()).unwrap_or_default();
     let mut needed: Vec<BTreeSet<&str>> = Vec::new();
@@ -219,8 +179,8 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
         }
         advise_lengths(route, said);
     }
-    advise_limits(api, &routes, said);
-    advise_domains(api, &routes, said);
+    limits::advise(api, &routes, said);
+    domains::advise(api, &routes, said);
     let forwards_unmatched = api.says("unmatched", "forward");
     if forwards_unmatched {
         let message = "paths that no route has reach the upstream, with any key";
@@ -228,9 +188,9 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
         needed.push(BTreeSet::new());
     }
     let tiers = api.at("tiers").map(|all| all.each()).unwrap_or_default();
-    let Some(keys) = keys_of(api, revoked) else {
+    let Some(keys) = keys::keys_of(api, revoked) else {
         for (_, tier) in &tiers {
-            advise_bucket(tier, said);
+            limits::advise_bucket(tier, said);
         }
         return;
     };
@@ -245,9 +205,9 @@ fn advise_api(api: &At<'_>, revoked: &BTreeSet<&str>, said: &mut Said) {
         }
         return;
     }
-    advise_scopes(&routes, &keys, &needed, said);
+    keys::advise_scopes(&routes, &keys, &needed, said);
     for (name, tier) in tiers {
-        advise_bucket(&tier, said);
+        limits::advise_bucket(&tier, said);
         if !keys.iter().any(|key| key.at.says("tier", name)) {
             said.warn(&tier.path, "no key has this tier".into());
         }
@@ -274,156 +234,6 @@ fn advise_shadows(at: &At<'_>, said: &mut Said) {
     }
 }
 
-/// Limits that nobody spends, and rates that every tier is below
-fn advise_limits(api: &At<'_>, routes: &[(&str, At<'_>)], said: &mut Said) {
-    let tiers = api.at("tiers").map(|all| all.each()).unwrap_or_default();
-    let tiers: Vec<_> = tiers.iter().map(|(_, tier)| bucket_of(tier)).collect();
-    for (name, limit) in api.at("limits").map(|all| all.each()).unwrap_or_default() {
-        let spenders: Vec<_> = routes
-            .iter()
-            .map(|(_, route)| texts(route, "limits"))
-            .filter(|limits| limits.contains(name))
-            .collect();
-        if spenders.is_empty() {
-            said.warn(&limit.path, "no route spends it".into());
-            continue;
-        }
-        advise_bucket(&limit, said);
-        let is_shared = limit.at("per").is_some() && !limit.says("per", "principal");
-        let Some(bucket) = bucket_of(&limit).filter(|_| !is_shared) else {
-            continue;
-        };
-        let is_stricter = |tier: &Option<Bucket>| {
-            tier.is_some_and(|tier| {
-                tier.emission() >= bucket.emission() && tier.burst() <= bucket.burst()
-            })
-        };
-        if spenders.iter().all(|limits| limits.contains("tier")) && tiers.iter().all(is_stricter) {
-            let message = "can't bind: every tier is stricter, on all routes that spend it";
-            said.warn(&limit.path, message.into());
-        }
-    }
-}
-
-fn bucket_of(rule: &At<'_>) -> Option<Bucket> {
-    let errors = &mut Errors::default();
-    let mut map = rule.map(errors)?;
-    quantity::read_bucket(&mut map, 1, errors)?
-}
-
-/// Access to domains that opens all of them, or that nobody can get or needs
-fn advise_domains(api: &At<'_>, routes: &[(&str, At<'_>)], said: &mut Said) {
-    let (list, elsewhere) = list_of(api);
-    let keys = list.map(|keys| keys.items()).unwrap_or_default();
-    let has = |name: &str| routes.iter().any(|(_, route)| route.at(name).is_some());
-    // Keys that come from elsewhere may have domains of their own.
-    let mut is_given = has("grants") || elsewhere;
-    for at in keys.iter().filter_map(|key| key.at("domains")) {
-        for at in at.items() {
-            is_given = true;
-            if at.text() == Some("*") {
-                said.note(&at.path, "opens every domain to this key".into());
-            }
-        }
-    }
-    let Some(access) = api.at("domain_access") else {
-        return;
-    };
-    let forwards = access.says("unknown", "forward");
-    if forwards {
-        let message = "domains of which nothing is known reach the upstream: it has to check them";
-        said.note(&join(&access.path, "unknown"), message.into());
-    }
-    if let Some(list) = access
-        .at("list")
-        .filter(|list| list.says("unavailable", "forward"))
-    {
-        let message =
-            "while there is no list every domain reaches the upstream: it has to check them";
-        said.note(&join(&list.path, "unavailable"), message.into());
-    }
-    if access.says("subdomains", "include") {
-        let day = suffix::list_date();
-        let message = format!(
-            "public suffixes are those of {day}: `suffixes` names newer ones, whose customers are not each other's"
-        );
-        said.note(&join(&access.path, "subdomains"), message);
-    }
-    if !has("domain") {
-        said.warn(
-            &access.path,
-            "no route says domain: nothing is checked".into(),
-        );
-    } else if !is_given && !forwards && !access.says("unknown", "ask") {
-        let message = "nothing gives access to a domain: no route grants it, no key has domains";
-        said.warn(&access.path, message.into());
-    }
-}
-
-/// Scopes that open nothing, and doors that nobody can open
-fn advise_scopes(
-    routes: &[(&str, At<'_>)],
-    keys: &[Key<'_>],
-    needed: &[BTreeSet<&str>],
-    said: &mut Said,
-) {
-    for key in keys {
-        if !needed.iter().any(|scopes| scopes.is_subset(&key.scopes)) {
-            let id = key.at.at("id").and_then(|id| Name::parse(id.text()?).ok());
-            let id = id.map_or_else(String::new, |id| format!("`{}` ", id.as_str()));
-            let message = format!("{id}opens no route: each needs a scope that this key lacks");
-            said.warn(&key.at.path, message);
-        }
-        let scopes = key.at.at("scopes").map(|scopes| scopes.items());
-        for at in scopes.unwrap_or_default() {
-            let scope = at.text().unwrap_or_default();
-            if !needed.iter().any(|scopes| scopes.contains(scope)) {
-                said.warn(&at.path, format!("no route needs the scope `{scope}`"));
-            }
-        }
-    }
-    for (_, route) in routes {
-        let scopes = texts(route, "scope");
-        let opens = |key: &Key<'_>| key.works && scopes.is_subset(&key.scopes);
-        if !scopes.is_empty() && !keys.iter().any(opens) {
-            let scopes: Vec<_> = scopes.into_iter().collect();
-            let message = format!(
-                "no working key has the scope: {}; nobody can use this route",
-                scopes.join(" with ")
-            );
-            said.warn(&join(&route.path, "scope"), message);
-        }
-    }
-}
-
-/// Bursts so large that hardly anybody meets the rate behind them, and queues in which hardly anybody
-/// waits
-fn advise_bucket(rule: &At<'_>, said: &mut Said) {
-    const DAY: u64 = 86_400_000_000_000;
-    let errors = &mut Errors::default();
-    let Some(bucket) = bucket_of(rule) else {
-        return;
-    };
-    let windows = bucket.burst().checked_div(bucket.count());
-    if bucket.tolerance() > DAY
-        && let Some(windows @ 10..) = windows
-    {
-        let message =
-            format!("hardly binds: {windows} times the rate's count pass before the rate does");
-        said.warn(&join(&rule.path, "burst"), message);
-    }
-    if let Some(at) = rule.at("queue").and_then(|queue| queue.at("max_wait"))
-        && let Some(wait) = quantity::read_span(&at, 1..=Bucket::MAX_WAIT, errors)
-        && wait < bucket.emission()
-    {
-        let seconds = bucket.emission().div_ceil(1_000_000_000);
-        let message = format!(
-            "hardly anybody waits: the rate lets one pass in {seconds} s, and nobody is held so long"
-        );
-        said.warn(&at.path, message);
-    }
-}
-
 /// Longest strings that no body could hold
 fn advise_lengths(route: &At<'_>, said: &mut Said) {
     let max = route.at("body").and_then(|body| body.at("max"));
@@ -440,40 +250,6 @@ fn advise_lengths(route: &At<'_>, said: &mut Said) {
             let message = format!("can't bind: the whole body has at most {max} bytes");
             said.warn(&length.path, message);
         }
-    }
-}
-
-/// What is said of keys over all APIs
-fn advise_keys(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
-    let none = BTreeSet::new();
-    let mut ids = BTreeSet::new();
-    let mut principals = BTreeSet::new();
-    let mut are_all_listed = true;
-    for (name, api) in apis {
-        let Some(keys) = keys_of(api, &none) else {
-            are_all_listed = false;
-            continue;
-        };
-        for key in &keys {
-            ids.extend(key.at.at("id").and_then(|id| id.text()));
-            let principal = key.at.at("principal").and_then(|at| at.text());
-            principals.extend(principal.map(|principal| (*name, principal)));
-        }
-    }
-    let revoked = root.at("revoked").map(|list| list.items());
-    for at in revoked.unwrap_or_default() {
-        if let Some(id) = at.text().filter(|id| are_all_listed && !ids.contains(id)) {
-            said.warn(&at.path, format!("no key has the id `{id}`"));
-        }
-    }
-    let count = u64::try_from(principals.len()).unwrap_or(u64::MAX);
-    if let Some(max) = root.at("max_accounts")
-        && let Some(accounts) = max.integer(0..=count, &mut Errors::default())
-        && accounts < count
-    {
-        let message =
-            format!("{count} principals have keys here: those above {accounts} share accounts");
-        said.warn(&max.path, message);
     }
 }
 
@@ -497,72 +273,6 @@ fn advise_denied(root: &At<'_>, said: &mut Said) {
             }
             _ => around = Some(inner),
         }
-    }
-}
-
-/// Indicators that repeat others, and such that nobody asks
-fn advise_indicators(root: &At<'_>, apis: &[(&str, At<'_>)], said: &mut Said) {
-    let threat = root.at("threat");
-    let lists = threat.as_ref().and_then(|at| at.at("indicators"));
-    let bundle = threat.as_ref().and_then(|at| at.at("bundle"));
-    let mut count = 0usize;
-    for (list, at) in lists
-        .iter()
-        .flat_map(At::each)
-        .filter(|(_, at)| matches!(at.node, Node::List(_)))
-    {
-        let mut seen: BTreeMap<String, String> = BTreeMap::new();
-        for item in at.items() {
-            count = count.saturating_add(1);
-            let value = item.at("value").unwrap_or_else(|| item.clone());
-            let Some(text) = value.text() else { continue };
-            let same = match list {
-                "networks" => text
-                    .parse::<IpNet>()
-                    .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-                    .map_or_else(|_| text.to_owned(), |network| format!("{network}")),
-                _ => Target::classify(text).canonical().to_owned(),
-            };
-            match seen.get(&same) {
-                Some(first) => {
-                    let message = format!("the same as {first}; the last one counts");
-                    said.warn(&item.path, message);
-                }
-                None => {
-                    seen.insert(same, item.path);
-                }
-            }
-        }
-    }
-    let routes = apis.iter().filter_map(|(_, api)| api.at("routes"));
-    let mut verdicts: Vec<_> = routes
-        .flat_map(|routes| routes.each())
-        .flat_map(|(_, route)| [route.at("verdict"), route.at("screen")])
-        .flatten()
-        .collect();
-    let clients = root.at("clients");
-    verdicts.extend(clients.and_then(|clients| clients.at("screen")));
-    let verdicts_are_none = verdicts.is_empty();
-    match (&lists, verdicts_are_none) {
-        (Some(lists), true) if count > 0 => {
-            said.warn(
-                &lists.path,
-                "no route has a verdict or a screen made of them".into(),
-            );
-        }
-        (_, false) if count == 0 && bundle.is_none() => {
-            for verdict in verdicts {
-                let message = "there are no indicators: nothing is ever malicious";
-                said.warn(&verdict.path, message.into());
-            }
-        }
-        _ => {}
-    }
-    if let (Some(bundle), true) = (bundle, verdicts_are_none) {
-        said.warn(
-            &bundle.path,
-            "no route has a verdict or a screen made of it".into(),
-        );
     }
 }
 
@@ -757,7 +467,7 @@ mod tests {
         check(&access("", r#", "domains": ["a.example"]"#, route), &[]);
         let below = format!(
             "n apis.a.domain_access.subdomains: public suffixes are those of {}: `suffixes` names newer ones, whose customers are not each other's",
-            suffix::list_date()
+            crate::suffix::list_date()
         );
         let include = access(
             r#""subdomains": "include""#,
