@@ -7,14 +7,14 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use portcullis_feed::{Error, Options, Signature, Source};
+use portcullis_feed::{Error, Format, Options, Signature, Source};
 use portcullis_threat::{Bundle, Refusal, Terms};
 use serde_json::json;
 
 /// How the command is used.
 pub(crate) const USAGE: &str = "\
-usage: portcullis feed compile INPUT... -o BUNDLE [--manifest FILE] [--at TIME] [--secret-file FILE] [--sign-with KEY]
-                               [--previous BUNDLE] [--force] [--json]
+usage: portcullis feed compile INPUT... -o BUNDLE [--manifest FILE] [--format FORMAT] [--at TIME] [--secret-file FILE]
+                               [--sign-with KEY] [--previous BUNDLE] [--force] [--json]
        portcullis feed inspect BUNDLE [--json]
        portcullis feed diff OLD NEW [--json]
        portcullis feed verify BUNDLE [--key KEY] [--sha256 DIGEST] [--licence LICENCE]... [--at TIME] [--json]
@@ -23,11 +23,12 @@ usage: portcullis feed compile INPUT... -o BUNDLE [--manifest FILE] [--at TIME] 
                  known of it may stand before it: NAME=..,LICENCE=..,ROLE=deny|allow|guard,CATEGORY=..,CONFIDENCE=0..100,
                  BLOCK_FROM=0..100,FORMAT=..,FETCHED_AT=TIME,VALIDITY_HOURS=..,MAX_AGE_DAYS=..,TOP=ROWS:PATH
   --manifest     a YAML file with the same for many feeds
+  --format       what each input is that says no FORMAT of its own, instead of what its content looks like
   --at           now, as in 2026-11-22T01:02:03Z; else SOURCE_DATE_EPOCH, else the clock
   --secret-file  what only you know: the keys' secret is made of it, and bundles can be compared key by key
   --sign-with    an Ed25519 key as openssl genpkey writes it
   --previous     no feed may have shrunk to less than half since; else the bundle that is replaced
-  --force        write it even so
+  --force        write it even so, and where more than half of a feed's rows can't be read
   --key          the public half, as openssl pkey -pubout writes it
   --sha256       the digest that a policy pins
   --licence      one that a policy allows
@@ -82,6 +83,7 @@ struct Arguments {
     previous: Option<PathBuf>,
     sha256: Option<String>,
     licences: Vec<String>,
+    format: Option<Format>,
     force: bool,
     json: bool,
 }
@@ -120,6 +122,15 @@ impl Arguments {
                     parsed
                         .licences
                         .push(value(flag)?.to_string_lossy().into_owned());
+                }
+                Some(flag @ "--format") => {
+                    let word = value(flag)?;
+                    let format = word.to_str().and_then(Format::named);
+                    let wrong = || {
+                        let known = Format::ALL.map(Format::word).join(", ");
+                        format!("feed: --format: `{}` is none of: {known}", word.display())
+                    };
+                    parsed.format = Some(format.ok_or_else(wrong)?);
                 }
                 Some(flag @ "--at") => {
                     let text = value(flag)?;
@@ -179,7 +190,10 @@ fn compile(arguments: &Arguments) -> Told {
     }
     for path in &arguments.paths {
         match Source::parse(&path.to_string_lossy()) {
-            Ok(source) => sources.push(source),
+            Ok(mut source) => {
+                source.format = source.format.or(arguments.format);
+                sources.push(source);
+            }
             Err(error) => errors.push(error),
         }
     }
@@ -219,7 +233,7 @@ fn compile(arguments: &Arguments) -> Told {
     if let Some(signer) = &signer {
         portcullis_feed::sign(&mut compiled.bytes, signer).map_err(|error| vec![error])?;
     }
-    let is_well = compiled.shrunk.is_empty() || arguments.force;
+    let is_well = (compiled.shrunk.is_empty() && compiled.unlike.is_empty()) || arguments.force;
     if is_well {
         write(&output, &compiled.bytes)?;
     }

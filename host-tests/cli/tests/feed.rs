@@ -174,6 +174,46 @@ fn a_bundle_is_not_replaced_by_one_that_has_lost_half_of_a_feed() {
 }
 
 #[test]
+fn what_is_no_feed_replaces_no_bundle() {
+    let folder = Folder::new();
+    folder.write("list.txt", "one.example\ntwo.example\n");
+    folder.told("compile list.txt -o b", 0);
+    let whole = fs::read(folder.0.join("b")).unwrap();
+    let page = "<!DOCTYPE html>\n<html><head><title>Log in</title></head>\n<body>\n<p>Please log in.</p>\n</body></html>\n";
+    folder.write("list.txt", page);
+    let told = folder.told("compile list.txt -o b", 1);
+    assert!(told.contains("unlike a feed: list, "), "{told}");
+    let refused = folder.json("compile list.txt -o b --json", 1);
+    assert_eq!(refused["written"], false);
+    assert_eq!(refused["unlike"].as_array().unwrap().len(), 1);
+    assert_eq!(fs::read(folder.0.join("b")).unwrap(), whole);
+    // What is empty, or out of date as a whole, is a feed all the same.
+    folder.write("list.txt", "# nothing today\n");
+    folder.told("compile list.txt -o empty", 0);
+    fs::write(folder.0.join("list.gz"), b"\x1f\x8b\x08\0").unwrap();
+    let told = folder.told("compile list.gz -o b", 1);
+    assert!(
+        told.contains("list.gz: is compressed: unpack it first"),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_format_overrides_what_a_content_looks_like() {
+    let folder = Folder::new();
+    // Rows of a blocklist that also look like those of a hosts file.
+    folder.write("list.txt", "0.0.0.0 one.example\n0.0.0.0 two.example\n");
+    let format = |line: &str| folder.json(line, 0)["feeds"][0]["format"].clone();
+    assert_eq!(format("compile list.txt -o b --json"), "hosts");
+    let report = folder.json("compile list.txt -o c --json --format plain --force", 0);
+    assert_eq!(report["feeds"][0]["format"], "plain");
+    let own = "compile FORMAT=hosts:list.txt -o b --json --format plain";
+    assert_eq!(format(own), "hosts");
+    let told = folder.told("compile list.txt -o b --format host", 2);
+    assert!(told.contains("`host` is none of: adblock, "), "{told}");
+}
+
+#[test]
 fn what_makes_no_sense_is_named() {
     let folder = Folder::new();
     folder.write("a.txt", "evil.example\n");

@@ -119,6 +119,12 @@ impl Input {
             hasher.update(piece);
         }
         let first = pieces.first().map_or(&b""[..], Vec::as_slice);
+        if COMPRESSED.iter().any(|start| first.starts_with(start)) {
+            let path = source.path.display();
+            return Err(Error::new(format!(
+                "{path}: is compressed: unpack it first"
+            )));
+        }
         let format = source.format.unwrap_or_else(|| Format::of(first));
         let mut defaults = format.defaults();
         let mut about = About::default();
@@ -191,6 +197,15 @@ impl Input {
         Error::new(format!("{}: {error}", self.path))
     }
 }
+
+/// How files of gzip, zip, bzip2, xz and Zstandard begin
+const COMPRESSED: [&[u8]; 5] = [
+    b"\x1f\x8b",
+    b"PK\x03\x04",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"\x28\xb5\x2f\xfd",
+];
 
 /// What a feed says of itself stands in so many bytes
 const START: usize = 16 << 10;
@@ -280,6 +295,7 @@ impl Work<'_> {
                 .map(|byte| format!("{byte:02x}"))
                 .collect(),
             figures,
+            unlike: self.reports.iter().filter_map(FeedReport::unlike).collect(),
             feeds: self.reports,
             conflicts: conflicts.collect(),
             shrunk,

@@ -20,6 +20,8 @@ pub struct Compiled {
     pub conflicts: Vec<Conflict>,
     /// Feeds that shrank to less than half: the bundle should not be used
     pub shrunk: Vec<String>,
+    /// Feeds of whose rows more than half can't be read, a page that says "log in" among them: the same
+    pub unlike: Vec<String>,
 }
 
 /// What became of a feed
@@ -78,6 +80,7 @@ impl Compiled {
                 "allowed_by": conflict.allowed_by,
             })).collect::<Vec<_>>(),
             "shrunk": self.shrunk,
+            "unlike": self.unlike,
         })
     }
 
@@ -131,6 +134,11 @@ impl Compiled {
         for feed in &self.shrunk {
             lines.push(format!("shrunk: {feed}; look at the feed, or --force"));
         }
+        for feed in &self.unlike {
+            lines.push(format!(
+                "unlike a feed: {feed}; look at it, say what it is with --format, or --force"
+            ));
+        }
         lines.push(String::new());
         lines.join("\n")
     }
@@ -148,6 +156,24 @@ fn per_key(figures: &Figures) -> String {
 }
 
 impl FeedReport {
+    /// What is said of a feed of which more than half can't be read
+    pub(crate) fn unlike(&self) -> Option<String> {
+        let bad = self.rejections().filter(|(reason, _)| {
+            matches!(
+                reason,
+                Reason::Malformed | Reason::Missing | Reason::Unreadable
+            )
+        });
+        let bad: usize = bad.map(|(_, count)| count).sum();
+        (bad.saturating_mul(2) > self.rows).then(|| {
+            let Self { name, rows, .. } = self;
+            format!(
+                "{name}, {bad} of {rows} rows can't be read as {}",
+                self.format.word()
+            )
+        })
+    }
+
     /// What wasn't taken, by reason
     pub fn rejections(&self) -> impl Iterator<Item = (Reason, usize)> {
         Reason::ALL
