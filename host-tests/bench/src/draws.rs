@@ -16,6 +16,9 @@ use xtask::failure::{Failure, Result};
 use crate::options::Draws;
 use crate::random::Random;
 
+/// Benign targets that feeds may list, out of some ten thousand
+const MOST_FALSE_HITS: usize = 5;
+
 /// A feed, and what became of what was drawn of it
 #[derive(Debug)]
 struct Row {
@@ -68,7 +71,17 @@ pub(crate) fn run(draws: &Draws) -> Result<()> {
         let hits = benign.iter().filter_map(|text| Some((*text, hit(text)?)));
         hits.collect::<Vec<_>>()
     });
+    let missed: usize = rows.iter().map(|row| row.missed.len()).sum();
+    let false_hits = hits.as_ref().map_or(0, Vec::len);
     print(draws, &rows, benign.map(|benign| benign.len()).zip(hits));
+    if missed > 0 || false_hits > MOST_FALSE_HITS {
+        return Err(Failure::new(
+            format!(
+                "{missed} rows are missed, and {false_hits} benign targets are hit, of which {MOST_FALSE_HITS} may be"
+            ),
+            "see what was missed and what lists the hits above",
+        ));
+    }
     Ok(())
 }
 

@@ -250,6 +250,14 @@ fn a_bundle_is_replaced_under_load_and_never_by_a_worse_one() {
     assert_eq!(verdict["analysis"]["stale"], false);
     assert_eq!(verdict["indicators"][0].get("feed"), None);
 
+    // What is unchanged is asked for and not sent again.
+    let patience = deadline();
+    while served.lock().unwrap().unchanged < 2 {
+        assert_eq!(gate.classification("kept.example"), "malicious");
+        patience.left().unwrap();
+    }
+    assert_eq!(served.lock().unwrap().pages, pages);
+
     let second = bundle(&["kept.example"], now - 50, "CC0-1.0");
     let (done, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -287,11 +295,21 @@ fn a_bundle_is_replaced_under_load_and_never_by_a_worse_one() {
     served.lock().unwrap().file = None;
     gate.await_everywhere("kept.example", "malicious");
     assert_eq!(gate.classification("gone.example"), "unknown");
-    assert!(
-        gate.gauge("portcullis.threat.created_at")
-            .contains(&(now - 50))
-    );
-    assert!(gate.gauge("portcullis.threat.is_current").contains(&1));
+    let length = u64::try_from(second.len()).unwrap();
+    let opened = Bundle::open(second, &Terms::default()).unwrap();
+    let digest = opened.digest().iter().take(6);
+    let version = digest.fold(0, |number, byte| number * 256 + u64::from(*byte));
+    for (name, value) in [
+        ("created_at", now - 50),
+        ("version", version),
+        ("bytes", length),
+        ("is_current", 1),
+    ] {
+        let found = gate.gauge(&format!("portcullis.threat.{name}"));
+        assert!(found.contains(&value), "{name}: {value} of {found:?}");
+    }
+    let ages = gate.gauge("portcullis.threat.age_seconds");
+    assert!(ages.iter().any(|age| (50..300).contains(age)), "{ages:?}");
     gate.outlived();
 }
 

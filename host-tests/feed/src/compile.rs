@@ -336,7 +336,12 @@ impl Pass<'_, '_> {
     fn run(&mut self) -> Result<(), Error> {
         let input = self.input;
         for piece in &input.pieces {
-            read::read(input.format, piece, self).map_err(|error| input.error(&error))?;
+            match read::read(input.format, piece, self) {
+                Ok(()) => {}
+                // One bad event among many is a bad row.
+                Err(_) if input.pieces.len() > 1 => self.take(input.role, Err(Reason::Malformed)),
+                Err(error) => return Err(input.error(&error)),
+            }
         }
         Ok(())
     }

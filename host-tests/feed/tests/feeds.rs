@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use portcullis_feed::{Compiled, Format, Options, Reason, Source, compile};
+use portcullis_feed::{Compiled, FeedReport, Format, Options, Reason, Source, compile};
 use portcullis_threat::bundle::{Bundle, Row, Set, Terms};
 use portcullis_threat::{SafeBrowsing, Target};
 
@@ -584,6 +584,41 @@ fn a_feed_that_has_lost_half_of_its_rows_is_told() {
             "{count}"
         );
     }
+    std::fs::remove_dir_all(&folder).expect("our own folder");
+}
+
+#[test]
+fn a_folder_of_events_is_a_feed_and_a_broken_one_is_a_bad_row() {
+    let folder = std::env::temp_dir().join(format!("portcullis-misp-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let event = std::fs::read(fixture("misp.json")).expect("an event");
+    let (alone, _) = compiled(&["misp.json"]);
+    for (name, bytes) in [
+        ("a.json", event.as_slice()),
+        ("b.json", &event[..event.len() / 2]),
+        ("manifest.json", b"{}"),
+        ("hashes.csv", b"d41d8cd98f00b204e9800998ecf8427e,x"),
+    ] {
+        std::fs::write(folder.join(name), bytes).expect("a file");
+    }
+    let source = [Source {
+        path: folder.clone(),
+        ..Source::default()
+    }];
+    let options = Options {
+        at: AT,
+        ..Options::default()
+    };
+    let together = compile(&source, &options).expect("a bundle");
+    let [one, all] = [&alone, &together].map(|compiled| &compiled.feeds[0]);
+    assert_eq!((all.rows, all.indicators), (one.rows + 1, one.indicators));
+    assert!(one.indicators > 0);
+    let malformed = |report: &FeedReport| {
+        let mut reasons = report.rejections();
+        let found = reasons.find(|(reason, _)| *reason == Reason::Malformed);
+        found.map_or(0, |(_, count)| count)
+    };
+    assert_eq!(malformed(all), malformed(one) + 1);
     std::fs::remove_dir_all(&folder).expect("our own folder");
 }
 

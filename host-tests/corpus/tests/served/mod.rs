@@ -17,6 +17,8 @@ pub(crate) struct Served {
     pub(crate) file: Option<(Vec<u8>, &'static str)>,
     /// Pages that it gave out.
     pub(crate) pages: usize,
+    /// How often it was told that it has the file already.
+    pub(crate) unchanged: usize,
     /// Questions, answered or not.
     pub(crate) asked: usize,
 }
@@ -58,7 +60,9 @@ fn answer(served: &mut Served, request: &Incoming) -> Vec<u8> {
         )
     };
     if asked("if-none-match").is_some_and(|known| known == *etag) {
-        return head("304 Not Modified", 0, "").into_bytes();
+        let unchanged = head("304 Not Modified", 0, "").into_bytes();
+        served.unchanged += 1;
+        return unchanged;
     }
     let range = asked("range").unwrap();
     let (from, to) = range
