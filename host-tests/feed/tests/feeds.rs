@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use portcullis_feed::{Compiled, FeedReport, Format, Options, Reason, Source, compile};
+use portcullis_feed::{Compiled, FeedReport, Format, Options, Reason, Role, Source, compile};
 use portcullis_threat::bundle::{Bundle, Row, Set, Terms};
 use portcullis_threat::{SafeBrowsing, Target};
 
@@ -199,6 +199,18 @@ const CASES: &[Case] = &[
             "AABBCCDDEEFF00112233445566778899",
         ],
         missed: &["evil.example"],
+    },
+    Case {
+        file: "threatfox-older.csv",
+        format: Format::ThreatfoxCsv,
+        indicators: 3,
+        rejected: &[],
+        found: &[
+            "http://older.evil.example/gate.php",
+            "00112233445566778899aabbccddeeff00112233",
+            "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+        ],
+        missed: &["older.evil.example", "http://older.evil.example/"],
     },
     Case {
         file: "threatfox.json",
@@ -422,6 +434,16 @@ fn each_format_is_known_by_its_content_and_read_with_its_quirks() {
             );
         }
     }
+}
+
+#[test]
+fn a_list_of_popular_names_is_known_by_its_ranks_and_allows() {
+    let (compiled, _) = compiled(&["tranco.csv"]);
+    let feed = &compiled.feeds[0];
+    assert_eq!((feed.format, feed.role), (Format::Tranco, Role::Allow));
+    assert_eq!(feed.rows, 4);
+    let rejected: Vec<_> = feed.rejections().collect();
+    assert!(rejected.contains(&(Reason::Malformed, 1)), "{rejected:?}");
 }
 
 #[test]
